@@ -1,0 +1,50 @@
+# make demo  — everything needed on a fresh machine, then the station on a simulated camera
+# make test  — everything needed on a fresh machine, then all checks and tests
+# make check — linting, types and import rules only
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: demo test check coverage bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.demo-ready
+	$(BIN)/tfanet-edge demo
+
+test: $(VENV)/.dev-ready
+	$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev-ready
+	$(BIN)/python benchmarks/station_throughput.py
+
+# A system package is only asked for when what it provides is missing.
+$(VENV)/.demo-system: Makefile tools/system_packages.sh
+	SUDO="$(SUDO)" tools/system_packages.sh demo
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.dev-system: $(VENV)/.demo-system
+	SUDO="$(SUDO)" tools/system_packages.sh dev
+	touch $@
+
+$(VENV)/.demo-ready: $(VENV)/.demo-system setup.py constraints.txt $(wildcard simulator/native/*)
+	$(PIP) install --quiet -c constraints.txt -e '.[demo]'
+	$(BIN)/python -m simulator.build
+	touch $@
+
+$(VENV)/.dev-ready: $(VENV)/.dev-system $(VENV)/.demo-ready
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) simulator/native/build .mypy_cache .ruff_cache .pytest_cache

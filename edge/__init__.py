@@ -1,0 +1,1 @@
+"""The device runtime: camera, engine, judge, delivery. Never imports torch."""

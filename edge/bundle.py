@@ -1,0 +1,221 @@
+"""The bundle: the directory a station loads, and the proof that nothing in it was changed.
+
+`manifest.json` names every file with its sha256. A bundle that is incomplete, altered or of another schema is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.errors import BundleError
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+Precision = Literal["fp32", "fp16", "int8"]
+ScoreRule = Literal["std", "max", "top1pct"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Preprocessing(_Strict):
+    """How a camera frame becomes the network's input; `edge.preprocess` is its only implementation."""
+
+    input_size_px: tuple[int, int] = Field(description="height, width of the network's input")
+    resize: Literal["area"] = Field(default="area", description="pixel area relation when shrinking, bilinear when enlarging")
+    roi_xywh: tuple[int, int, int, int] | None = Field(default=None, description="crop in camera pixels, before the resize")
+
+
+class Normalisation(_Strict):
+    """Per-channel mean and standard deviation on RGB in 0..1; applied inside the exported graph."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Variant(_Strict):
+    """One ONNX file and how closely it must reproduce the golden vectors."""
+
+    file: str
+    opset: int
+    weights_dtype: Literal["float32", "float16", "int8"] = Field(description="how the weights are stored in the file")
+    map_tolerance: float = Field(gt=0, description="largest |map - golden| allowed, as a share of the golden map's maximum")
+    score_tolerance: float = Field(gt=0, description="largest |score - golden| allowed, as a share of the golden score")
+
+
+class Threshold(_Strict):
+    """A limit fitted on held-out good parts only."""
+
+    value: float = Field(gt=0)
+    false_reject_rate: float = Field(gt=0, lt=1, description="share of good parts (or pixels) that may lie above")
+    n: int = Field(gt=0, description="good images it was fitted on")
+    data_sha256: Sha256 = Field(description="hash over the images it was fitted on")
+
+
+class Golden(_Strict):
+    """Inputs and reference outputs: `image` uint8 (K,H,W,3), `anomaly_map` float32 (K,H,W), `score` float32 (K,)."""
+
+    file: str
+    reference: str = Field(description="what computed the reference outputs")
+
+
+class Provenance(_Strict):
+    """Where the model came from."""
+
+    command: str
+    code_version: str
+    seed: int
+    epochs: int
+    train_images: int
+    train_data_sha256: Sha256
+    backbone_weights: str = Field(description="where the backbone's weights came from")
+
+
+class Manifest(_Strict):
+    """`manifest.json`."""
+
+    schema_version: Literal[1]
+    name: str = Field(min_length=1, max_length=64)
+    version: str = Field(min_length=1, max_length=32)
+    detector: Literal["tfanet"]
+    preset: str
+    backbone: str
+    preprocessing: Preprocessing
+    normalisation: Normalisation
+    score_rule: ScoreRule
+    image_threshold: Threshold
+    pixel_threshold: Threshold
+    template: str
+    golden: Golden
+    variants: dict[Precision, Variant] = Field(min_length=1)
+    provenance: Provenance
+    files: dict[str, Sha256] = Field(description="every other file of the bundle and its sha256")
+
+
+@dataclass(frozen=True)
+class GoldenVectors:
+    """image uint8 (K,H,W,3); anomaly_map float32 (K,H,W); score float32 (K,)."""
+
+    image: npt.NDArray[np.uint8]
+    anomaly_map: npt.NDArray[np.float32]
+    score: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose every file was checked against its manifest."""
+
+    path: Path
+    manifest: Manifest
+    manifest_sha256: str
+
+    def variant(self, precision: Precision) -> Variant:
+        """The variant of that precision.
+
+        Raises:
+            BundleError: the bundle has none; the message lists those it has.
+        """
+        try:
+            return self.manifest.variants[precision]
+        except KeyError:
+            have = ", ".join(self.manifest.variants)
+            raise BundleError(f"bundle '{self.path}' has no variant '{precision}'", f"choose one of: {have}") from None
+
+    def golden(self) -> GoldenVectors:
+        """Read the golden vectors.
+
+        Raises:
+            BundleError: the file does not hold the three arrays.
+        """
+        path = self.path / self.manifest.golden.file
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return GoldenVectors(arrays["image"], arrays["anomaly_map"], arrays["score"])
+        except (OSError, ValueError, KeyError) as error:
+            raise BundleError(f"golden vectors '{path}' cannot be read ({error})", "export the bundle again") from error
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read and verify a bundle directory.
+
+    Raises:
+        BundleError: missing, malformed, of another schema version, or altered.
+    """
+    manifest_path = path / MANIFEST_NAME
+    if not manifest_path.is_file():
+        raise BundleError(f"'{path}' is not a bundle (no {MANIFEST_NAME})", "give the directory that the export made")
+    raw = manifest_path.read_bytes()
+    manifest = _parse_manifest(raw, manifest_path)
+    _check_files(path, manifest)
+    return Bundle(path, manifest, hashlib.sha256(raw).hexdigest())
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` into the bundle directory, atomically."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
+    temporary = path / f".{MANIFEST_NAME}.tmp"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path / MANIFEST_NAME)
+
+
+def hash_files(path: Path, names: list[str]) -> Mapping[str, str]:
+    """sha256 of each named file of a bundle directory."""
+    return {name: file_sha256(path / name) for name in names}
+
+
+def _parse_manifest(raw: bytes, manifest_path: Path) -> Manifest:
+    try:
+        content = json.loads(raw)
+    except ValueError as error:
+        raise BundleError(f"'{manifest_path}' is not JSON ({error})", "export the bundle again") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"'{manifest_path}' has schema_version {version!r}; this version reads {SCHEMA_VERSION}",
+            "export the bundle with this version, or install the version it was made with",
+        )
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"'{manifest_path}': {where}: {first['msg']}", "export the bundle again") from error
+
+
+def _check_files(path: Path, manifest: Manifest) -> None:
+    needed = {manifest.golden.file, manifest.template, *(v.file for v in manifest.variants.values())}
+    for name in sorted(needed - manifest.files.keys()):
+        raise BundleError(f"'{path / MANIFEST_NAME}' names '{name}' without a sha256", "export the bundle again")
+    for name, expected in manifest.files.items():
+        if Path(name).name != name:
+            raise BundleError(f"'{path / MANIFEST_NAME}' names '{name}', outside the bundle", "export the bundle again")
+        file = path / name
+        if not file.is_file():
+            raise BundleError(f"bundle file '{file}' is missing", "copy the whole bundle directory again")
+        actual = file_sha256(file)
+        if actual != expected:
+            raise BundleError(
+                f"bundle file '{file}' was changed (sha256 {actual[:12]}…, manifest says {expected[:12]}…)",
+                "copy the bundle again from its source, or export it anew",
+            )

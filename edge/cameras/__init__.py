@@ -1,0 +1,1 @@
+"""Where frames come from: the Camera protocol and its implementations."""

@@ -1,0 +1,66 @@
+"""Packaging of tfanet-edge: what each kind of machine installs, and the commands it gets."""
+
+from setuptools import find_packages, setup
+
+EDGE = [
+    "genicam>=1.6,<2",
+    "harvesters>=1.4.3,<2",
+    "numpy>=1.26,<3",
+    "onnxruntime>=1.18,<2",
+    "opencv-python-headless>=4.8,<6",
+    "paho-mqtt>=2.1,<3",
+    "pydantic>=2.7,<3",
+    "python-ulid>=2.7,<4",
+    "tomli>=2,<3; python_version < '3.11'",
+]
+DASHBOARD = ["starlette>=0.40,<2", "uvicorn>=0.30,<1"]
+DEMO = ["amqtt>=0.11,<0.13"]
+TRAINING = ["onnx>=1.17,<2", "scikit-learn>=1.4,<2", "torch>=2.4,<3", "tqdm>=4.66,<5"]
+DEV = [
+    "coverage[toml]>=7.6",
+    "hypothesis>=6.100",
+    "import-linter>=2.1",
+    "jsonschema>=4.22",
+    "mypy>=1.11",
+    "pycocotools>=2.0.8",
+    "pytest>=8.2",
+    "pytest-timeout>=2.3",
+    "ruff>=0.6",
+    "selenium>=4.20",
+    "types-jsonschema",
+    "types-paho-mqtt; python_version < '3.0'",
+]
+
+setup(
+    name="tfanet-edge",
+    version="0.1.0",
+    description="Edge inspection station: GenICam camera, TFA-Net anomaly detection, verdicts over MQTT",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(
+        include=[f"{top}{rest}" for top in ("edge", "training", "export", "calibration", "simulator") for rest in ("", ".*")]
+    ),
+    package_data={
+        "edge": ["py.typed", "dashboard/static/*", "schemas/*.json"],
+        "simulator": ["native/*", "demo_bundle/*"],
+    },
+    install_requires=[],
+    extras_require={
+        "edge": EDGE,
+        "jetson": EDGE + ["pycuda>=2024.1"],
+        "dashboard": DASHBOARD,
+        "demo": EDGE + DASHBOARD + DEMO,
+        "training": EDGE + TRAINING,
+        "dev": EDGE + DASHBOARD + DEMO + TRAINING + DEV,
+    },
+    entry_points={
+        "console_scripts": ["tfanet-edge = edge.cli:main"],
+        "tfanet_edge.commands": [
+            "run = edge.station:add_command",
+            "cameras = edge.cameras.listing:add_command",
+            "demo = simulator.demo:add_command",
+        ],
+    },
+)

@@ -1,0 +1,1 @@
+"""A GenICam camera without hardware, and the rendered parts that pass in front of it."""

@@ -1,0 +1,1 @@
+"""The workshop: networks, training on good parts only, evaluation."""
