@@ -1,0 +1,192 @@
+"""The station's configuration file (TOML): every key, its unit and its default.
+
+Unknown keys are refused, so a misspelt option is an error and never a silent default.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edge.bundle import Precision
+from edge.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - the same parser under its older name
+    import tomli as tomllib
+
+TopicSegment = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")]
+FeatureValue = bool | int | float | str
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Identity(_Section):
+    """Where the station stands, in ISA-95 order; these become topic segments."""
+
+    prefix: TopicSegment = "tfanet"
+    site: TopicSegment = "site"
+    area: TopicSegment = "area"
+    line: TopicSegment = "line"
+    station: TopicSegment = "station"
+
+
+class TriggerConfig(_Section):
+    """What makes the camera expose.
+
+    `software`: the station fires every `interval_ms` (0: as fast as verdicts are collected). `line`: an input of the
+    camera. `free_run`: the camera's own frame rate.
+    """
+
+    mode: Literal["software", "line", "free_run"] = "software"
+    interval_ms: float = Field(default=1000.0, ge=0)
+    line: str = Field(default="Line0", description="TriggerSource of the mode `line`")
+    deadline_ms: float = Field(default=2000.0, gt=0, description="from trigger to verdict; later is TIMEOUT")
+
+
+class GenicamConfig(_Section):
+    """A camera behind a GenTL producer; chosen by serial number or user id, never by its place in a list."""
+
+    kind: Literal["genicam"] = "genicam"
+    producer: Path | None = Field(
+        default=None, description="GenTL producer (.cti); without it, those on GENICAM_GENTL64_PATH are searched"
+    )
+    serial: str | None = None
+    user_id: str | None = None
+    features: dict[str, FeatureValue] = Field(
+        default_factory=dict, description="GenICam features, written in this order and read back"
+    )
+    ring_slots: int = Field(default=4, ge=2, le=64, description="frames in the shared-memory ring")
+    frame_timeout_ms: float = Field(default=1000.0, gt=0, description="from trigger to frame")
+    backoff_s: float = Field(default=0.5, gt=0, description="pause before a lost camera is looked for again")
+
+    @model_validator(mode="after")
+    def _one_selector(self) -> GenicamConfig:
+        if (self.serial is None) == (self.user_id is None):
+            raise ValueError("give exactly one of serial and user_id")
+        return self
+
+
+class FolderConfig(_Section):
+    """A directory of images, replayed in name order and over again."""
+
+    kind: Literal["folder"]
+    directory: Path
+
+
+CameraConfig = Annotated[GenicamConfig | FolderConfig, Field(discriminator="kind")]
+
+
+class EngineConfig(_Section):
+    """How the network is computed."""
+
+    precision: Precision = "fp32"
+    threads: int | None = Field(
+        default=None, ge=1, description="cores for the network; by default all but one, which serves camera and network"
+    )
+    slots: int = Field(default=2, ge=2, le=16, description="frames in flight between camera and judge")
+
+
+class JudgeConfig(_Section):
+    """What an operator may set on top of the bundle's thresholds."""
+
+    min_defect_area_px: int = Field(default=4, ge=1, description="smaller spots of the mask are dropped, in map pixels")
+    dark_below: float = Field(default=2.0, ge=0, le=255, description="mean grey level under which a frame is INVALID")
+    bright_above: float = Field(default=253.0, ge=0, le=255, description="mean grey level over which it is INVALID")
+
+
+class MqttConfig(_Section):
+    """The broker; protocol 3.1.1 is enough, 5 adds properties."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=1883, ge=1, le=65535)
+    protocol: Literal["3.1.1", "5"] = "3.1.1"
+    username: str | None = None
+    password_file: Path | None = Field(default=None, description="file whose first line is the password")
+    keepalive_s: int = Field(default=30, ge=5, le=3600)
+    max_message_bytes: int = Field(default=1_000_000, ge=4096, description="larger messages are never handed to the broker")
+    max_inflight: int = Field(default=20, ge=1, le=1000, description="published and not yet acknowledged")
+    reconnect_max_s: float = Field(default=10.0, gt=0)
+    publish_last: bool = Field(default=True, description="also keep the newest verdict retained on verdict/last")
+    publish_plc: bool = Field(default=False, description="also publish the flat `plc` record")
+
+
+class OutboxConfig(_Section):
+    """Where verdicts wait for their acknowledgement."""
+
+    path: Path = Path("outbox.sqlite")
+    max_rows: int = Field(default=100_000, ge=100)
+
+
+class DashboardConfig(_Section):
+    """The operator's page, reachable from this machine only."""
+
+    enabled: bool = True
+    port: int = Field(default=8080, ge=0, le=65535, description="0 takes a free one")
+
+
+class StationConfig(_Section):
+    """`station.toml`."""
+
+    bundle: Path
+    identity: Identity = Identity()
+    camera: CameraConfig
+    trigger: TriggerConfig = TriggerConfig()
+    engine: EngineConfig = EngineConfig()
+    judge: JudgeConfig = JudgeConfig()
+    mqtt: MqttConfig = MqttConfig()
+    outbox: OutboxConfig = OutboxConfig()
+    dashboard: DashboardConfig = DashboardConfig()
+
+
+def load_config(path: Path) -> StationConfig:
+    """Read `station.toml`; relative paths in it are relative to the file.
+
+    Raises:
+        ConfigError: unreadable, not TOML, an unknown key, or a value out of range.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration '{path}' cannot be read ({error})", "check the path given to --config") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"configuration '{path}' is not TOML ({error})", "mend that line") from error
+    try:
+        config = StationConfig.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"configuration '{path}': {_first_problem(error)}", "see systemd/station.toml for every key") from error
+    return _resolve_paths(config, path.resolve().parent)
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{where}'"
+    value = f" (got {first['input']!r})" if first["type"] != "missing" and not isinstance(first["input"], dict) else ""
+    return f"'{where}': {first['msg']}{value}"
+
+
+def _resolve_paths(config: StationConfig, root: Path) -> StationConfig:
+    camera = config.camera
+    if isinstance(camera, FolderConfig):
+        camera = camera.model_copy(update={"directory": root / camera.directory})
+    elif camera.producer is not None:
+        camera = camera.model_copy(update={"producer": root / camera.producer})
+    mqtt = config.mqtt
+    if mqtt.password_file is not None:
+        mqtt = mqtt.model_copy(update={"password_file": root / mqtt.password_file})
+    return config.model_copy(
+        update={
+            "bundle": root / config.bundle,
+            "camera": camera,
+            "mqtt": mqtt,
+            "outbox": config.outbox.model_copy(update={"path": root / config.outbox.path}),
+        }
+    )
