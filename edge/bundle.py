@@ -34,8 +34,12 @@ class Preprocessing(_Strict):
     """How a camera frame becomes the network's input; `edge.preprocess` is its only implementation."""
 
     input_size_px: tuple[int, int] = Field(description="height, width of the network's input")
-    resize: Literal["area"] = Field(default="area", description="pixel area relation when shrinking, bilinear when enlarging")
-    roi_xywh: tuple[int, int, int, int] | None = Field(default=None, description="crop in camera pixels, before the resize")
+    resize: Literal["area"] = Field(
+        default="area", description="pixel area relation when shrinking, bilinear when enlarging"
+    )
+    roi_xywh: tuple[int, int, int, int] | None = Field(
+        default=None, description="crop in camera pixels, before the resize"
+    )
 
 
 class Normalisation(_Strict):
@@ -51,7 +55,9 @@ class Variant(_Strict):
     file: str
     opset: int
     weights_dtype: Literal["float32", "float16", "int8"] = Field(description="how the weights are stored in the file")
-    map_tolerance: float = Field(gt=0, description="largest |map - golden| allowed, as a share of the golden map's maximum")
+    map_tolerance: float = Field(
+        gt=0, description="largest |map - golden| allowed, as a share of the golden map's maximum"
+    )
     score_tolerance: float = Field(gt=0, description="largest |score - golden| allowed, as a share of the golden score")
 
 

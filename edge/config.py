@@ -55,7 +55,8 @@ class GenicamConfig(_Section):
 
     kind: Literal["genicam"] = "genicam"
     producer: Path | None = Field(
-        default=None, description="GenTL producer (.cti); without it, those on GENICAM_GENTL64_PATH are searched"
+        default=None,
+        description="GenTL producer (.cti); without it, those on GENICAM_GENTL64_PATH are searched",
     )
     serial: str | None = None
     user_id: str | None = None
@@ -88,7 +89,9 @@ class EngineConfig(_Section):
 
     precision: Precision = "fp32"
     threads: int | None = Field(
-        default=None, ge=1, description="cores for the network; by default all but one, which serves camera and network"
+        default=None,
+        ge=1,
+        description="cores for the network; by default all but one, which serves camera and network",
     )
     slots: int = Field(default=2, ge=2, le=16, description="frames in flight between camera and judge")
 
@@ -110,7 +113,9 @@ class MqttConfig(_Section):
     username: str | None = None
     password_file: Path | None = Field(default=None, description="file whose first line is the password")
     keepalive_s: int = Field(default=30, ge=5, le=3600)
-    max_message_bytes: int = Field(default=1_000_000, ge=4096, description="larger messages are never handed to the broker")
+    max_message_bytes: int = Field(
+        default=1_000_000, ge=4096, description="larger messages are never handed to the broker"
+    )
     max_inflight: int = Field(default=20, ge=1, le=1000, description="published and not yet acknowledged")
     reconnect_max_s: float = Field(default=10.0, gt=0)
     publish_last: bool = Field(default=True, description="also keep the newest verdict retained on verdict/last")
@@ -154,13 +159,17 @@ def load_config(path: Path) -> StationConfig:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration '{path}' cannot be read ({error})", "check the path given to --config") from error
+        raise ConfigError(
+            f"configuration '{path}' cannot be read ({error})", "check the path given to --config"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"configuration '{path}' is not TOML ({error})", "mend that line") from error
     try:
         config = StationConfig.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"configuration '{path}': {_first_problem(error)}", "see systemd/station.toml for every key") from error
+        raise ConfigError(
+            f"configuration '{path}': {_first_problem(error)}", "see systemd/station.toml for every key"
+        ) from error
     return _resolve_paths(config, path.resolve().parent)
 
 

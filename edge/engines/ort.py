@@ -1,0 +1,115 @@
+"""ONNX Runtime on the CPU, behind the Engine protocol."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+import onnxruntime as ort
+
+from edge.bundle import Bundle, Precision
+from edge.errors import EngineError
+from edge.slots import Owner, Slot
+
+OUTPUTS = ("anomaly_map", "score")
+
+
+def default_threads() -> int:
+    """All cores this process may use but one, which is left to the camera and the network; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1)
+
+
+@dataclass(slots=True)
+class _Binding:
+    io: ort.IOBinding
+    done: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
+    infer_ms: float = 0.0
+
+
+class OrtEngine:
+    """One worker thread that runs the bundle's ONNX file; inputs and outputs stay in the slots' own buffers."""
+
+    def __init__(self, bundle: Bundle, precision: Precision, threads: int | None) -> None:
+        """Load the variant.
+
+        Args:
+            bundle: a verified bundle.
+            precision: which variant.
+            threads: cores for the network; None takes `default_threads()`.
+
+        Raises:
+            BundleError: the bundle has no such variant.
+            EngineError: ONNX Runtime refuses the file.
+        """
+        variant = bundle.variant(precision)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or default_threads()
+        options.inter_op_num_threads = 1
+        # Idle workers must sleep: spinning takes the core that the camera and the publisher need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        path = bundle.path / variant.file
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise EngineError(f"ONNX Runtime cannot load '{path}' ({error})", "export the bundle again") from error
+        self._precision = precision
+        self._artefact_sha256 = bundle.manifest.files[variant.file]
+        self._bindings: dict[int, _Binding] = {}
+        self._queue: SimpleQueue[Slot | None] = SimpleQueue()
+        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._worker.start()
+
+    @property
+    def precision(self) -> str:
+        return self._precision
+
+    @property
+    def artefact_sha256(self) -> str:
+        return self._artefact_sha256
+
+    def bind(self, slot: Slot) -> None:
+        io = self._session.io_binding()
+        io.bind_input("image", "cpu", 0, slot.image.dtype.type, slot.image.shape, slot.image.ctypes.data)
+        for name, array in zip(OUTPUTS, (slot.anomaly_map, slot.score), strict=True):
+            io.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._bindings[slot.index] = _Binding(io)
+
+    def enqueue(self, slot: Slot) -> None:
+        slot.hand_over(Owner.HOST, Owner.ENGINE)
+        binding = self._bindings[slot.index]
+        binding.done.clear()
+        binding.error = None
+        self._queue.put(slot)
+
+    def wait(self, slot: Slot, timeout_s: float) -> bool:
+        binding = self._bindings[slot.index]
+        if not binding.done.wait(timeout_s):
+            return False
+        slot.hand_over(Owner.ENGINE, Owner.HOST)
+        if binding.error is not None:
+            raise EngineError(f"ONNX Runtime failed ({binding.error})") from binding.error
+        return True
+
+    def infer_ms(self, slot: Slot) -> float:
+        return self._bindings[slot.index].infer_ms
+
+    def close(self) -> None:
+        self._queue.put(None)
+        self._worker.join()
+
+    def _work(self) -> None:
+        while (slot := self._queue.get()) is not None:
+            binding = self._bindings[slot.index]
+            started_ns = time.perf_counter_ns()
+            try:
+                self._session.run_with_iobinding(binding.io)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to this slot's owner
+                binding.error = error
+            binding.infer_ms = (time.perf_counter_ns() - started_ns) / 1e6
+            binding.done.set()
