@@ -1,0 +1,83 @@
+"""The command line: one program whose verbs come from the entry-point group `tfanet_edge.commands`.
+
+Exit status: 0 done, 1 failed, 2 the input is wrong (one line on standard error says what and how to mend it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import NoReturn
+
+from edge.errors import InputError, TfanetEdgeError
+
+GROUP = "tfanet_edge.commands"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the command line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}: see '{self.prog} --help'\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with a sub-parser for every verb that is installed."""
+    parser = _Parser(prog="tfanet-edge", description="Edge inspection station.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=version("tfanet-edge"))
+    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        _add_verb(verbs, entry)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit status."""
+    # A closed pipe (`| head`) ends the program quietly, as it does for other commands.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.handler(arguments))
+    except InputError as error:
+        return _fail(error, 2)
+    except TfanetEdgeError as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _add_verb(verbs: argparse._SubParsersAction[_Parser], entry: EntryPoint) -> None:
+    try:
+        add_command = entry.load()
+    except ModuleNotFoundError as error:
+        _add_missing(verbs, entry, error)
+    else:
+        add_command(verbs)
+
+
+def _add_missing(
+    verbs: argparse._SubParsersAction[_Parser], entry: EntryPoint, error: ModuleNotFoundError
+) -> None:
+    """A verb whose extra is not installed says which one to install."""
+    extra = ",".join(entry.extras) or "edge"
+    remedy = f"pip install 'tfanet-edge[{extra}]'"
+
+    def refuse(_: argparse.Namespace) -> int:
+        raise InputError(f"'{entry.name}' needs the Python package '{error.name}', which is not installed", remedy)
+
+    # No option can begin with this prefix, so whatever follows the verb reaches `refuse`.
+    verb = verbs.add_parser(entry.name, help=f"not installed: {remedy}", prefix_chars="\0", add_help=False)
+    verb.add_argument("rest", nargs="*")
+    verb.set_defaults(handler=refuse)
+
+
+def _fail(error: TfanetEdgeError, status: int) -> int:
+    print(f"tfanet-edge: {error}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

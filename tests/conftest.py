@@ -1,0 +1,110 @@
+"""What tests of several packages share: a small bundle with a network whose answers can be worked out by hand."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from hypothesis import settings
+from onnx import TensorProto, helper
+
+from edge.bundle import (
+    Golden,
+    Manifest,
+    Normalisation,
+    Preprocessing,
+    Provenance,
+    Threshold,
+    Variant,
+    hash_files,
+    write_manifest,
+)
+
+# Two shared cores make single examples slow at times; that says nothing about the code.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
+
+SIDE_PX = 256
+
+
+def brightness_network() -> onnx.ModelProto:
+    """anomaly_map = mean of the channels / 255; score = its maximum."""
+    batch = "N"
+    nodes = [
+        helper.make_node("Cast", ["image"], ["as_float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["as_float"], ["grey"], axes=[3], keepdims=0),
+        helper.make_node("Div", ["grey", "white"], ["anomaly_map"]),
+        helper.make_node("ReduceMax", ["anomaly_map"], ["score"], axes=[1, 2], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "brightness",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, SIDE_PX, SIDE_PX, 3])],
+        [
+            helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, [batch, SIDE_PX, SIDE_PX]),
+            helper.make_tensor_value_info("score", TensorProto.FLOAT, [batch]),
+        ],
+        [helper.make_tensor("white", TensorProto.FLOAT, [], [255.0])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model
+
+
+def write_bundle(directory: Path) -> Path:
+    """A bundle around the brightness network: NG from 0.9 upwards, defects where the map reaches 0.8."""
+    directory.mkdir(parents=True)
+    onnx.save(brightness_network(), directory / "model.fp32.onnx")
+    image = np.random.default_rng(0).integers(0, 256, (2, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+    anomaly_map = image.mean(axis=3, dtype=np.float64).astype(np.float32) / np.float32(255)
+    np.savez(directory / "golden.npz", image=image, anomaly_map=anomaly_map, score=anomaly_map.max(axis=(1, 2)))
+    cv2.imwrite(str(directory / "template.png"), image[0])
+    data_sha256 = hashlib.sha256(b"no data").hexdigest()
+    write_manifest(
+        directory,
+        Manifest(
+            schema_version=1,
+            name="brightness",
+            version="1",
+            detector="tfanet",
+            preset="tiny",
+            backbone="resnet18",
+            preprocessing=Preprocessing(input_size_px=(SIDE_PX, SIDE_PX)),
+            normalisation=Normalisation(mean=(0, 0, 0), std=(1, 1, 1)),
+            score_rule="max",
+            image_threshold=Threshold(value=0.9, false_reject_rate=0.01, n=100, data_sha256=data_sha256),
+            pixel_threshold=Threshold(value=0.8, false_reject_rate=0.01, n=100, data_sha256=data_sha256),
+            template="template.png",
+            golden=Golden(file="golden.npz", reference="numpy"),
+            variants={
+                "fp32": Variant(
+                    file="model.fp32.onnx",
+                    opset=17,
+                    weights_dtype="float32",
+                    map_tolerance=1e-5,
+                    score_tolerance=1e-5,
+                )
+            },
+            provenance=Provenance(
+                command="none",
+                code_version="test",
+                seed=0,
+                epochs=1,
+                train_images=1,
+                train_data_sha256=data_sha256,
+                backbone_weights="none",
+            ),
+            files=dict(hash_files(directory, ["model.fp32.onnx", "golden.npz", "template.png"])),
+        ),
+    )
+    return directory
+
+
+@pytest.fixture
+def bundle_dir(tmp_path: Path) -> Path:
+    """A fresh bundle that a test may damage."""
+    return write_bundle(tmp_path / "bundle")
