@@ -83,8 +83,8 @@ class Score(WireModel):
     """The anomaly score and the limits it was held against."""
 
     image: float = Field(description="anomaly score of the image")
-    threshold: float = Field(description="above it the part is NG")
-    warn_threshold: float | None = Field(default=None, description="above it a person should look")
+    threshold: float = Field(description="from it upwards the part is NG")
+    warn_threshold: float | None = Field(default=None, description="from it upwards a person should look")
     calibrated_fpr: float | None = Field(
         default=None, ge=0, le=1, description="share of good parts that the threshold was calibrated to reject"
     )

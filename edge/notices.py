@@ -1,0 +1,152 @@
+"""What the station says beside verdicts: status, birth certificate, state, alarms, events, figures, PLC record."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Literal
+
+from pydantic import Field
+
+from edge.bundle import Sha256
+from edge.messages import SCHEMA_VERSION, Model, Outcome, Recipe, Station, Verdict
+from edge.wire import Count, PrintableId, Reason, Text, Ulid, UtcText, Version, WireModel
+
+PLC_MAX_BYTES = 256
+
+
+class StateName(str, Enum):
+    """States of the OPC 40100-1 vision state machine."""
+
+    PREOPERATIONAL = "Preoperational"
+    HALTED = "Halted"
+    ERROR = "Error"
+    INITIALIZED = "Initialized"
+    READY = "Ready"
+    SINGLE_EXECUTION = "SingleExecution"
+    CONTINUOUS_EXECUTION = "ContinuousExecution"
+
+
+class Status(WireModel):
+    """Retained on `status`: whether the station is there; `offline` is the Last Will."""
+
+    schema_uri: Literal["urn:tfanet-edge:status:1"] = Field(default="urn:tfanet-edge:status:1", alias="schema")
+    schema_version: Literal["1.0.0"] = SCHEMA_VERSION
+    status: Literal["online", "stopped", "offline"]
+    boot_id: Ulid
+    version: Version = Field(description="of the station's software")
+    since: UtcText | None = Field(description="null in the Last Will: only the broker knows when")
+
+
+class CameraIdentity(WireModel):
+    """Which camera."""
+
+    vendor: Text
+    model: Text
+    serial: Text
+
+
+class MetaThreshold(WireModel):
+    """A limit and what it was calibrated on."""
+
+    image: float
+    pixel: float
+    calibrated_fpr: float = Field(ge=0, le=1)
+    n: Count = Field(description="good images it was fitted on")
+
+
+class Meta(WireModel):
+    """Retained on `meta`: the birth certificate; everything that stays the same until the next start."""
+
+    schema_uri: Literal["urn:tfanet-edge:meta:1"] = Field(default="urn:tfanet-edge:meta:1", alias="schema")
+    schema_version: Literal["1.0.0"] = SCHEMA_VERSION
+    boot_id: Ulid
+    ts: UtcText
+    version: Version = Field(description="of the station's software")
+    station: Station
+    recipe: Recipe
+    model: Model
+    bundle_sha256: Sha256 = Field(description="of the bundle's manifest, which holds the sha256 of every file")
+    threshold: MetaThreshold
+    camera: CameraIdentity
+    schemas: dict[str, str] = Field(
+        default_factory=lambda: dict(SCHEMA_URIS), description="topic below the station's own, and its schema"
+    )
+
+
+class State(WireModel):
+    """Retained on `state`."""
+
+    schema_uri: Literal["urn:tfanet-edge:state:1"] = Field(default="urn:tfanet-edge:state:1", alias="schema")
+    schema_version: Literal["1.0.0"] = SCHEMA_VERSION
+    boot_id: Ulid
+    ts: UtcText
+    state: StateName
+    reason: Reason
+
+
+class Alarm(WireModel):
+    """Retained on `alarm/{code}` while it is active."""
+
+    schema_uri: Literal["urn:tfanet-edge:alarm:1"] = Field(default="urn:tfanet-edge:alarm:1", alias="schema")
+    schema_version: Literal["1.0.0"] = SCHEMA_VERSION
+    boot_id: Ulid
+    ts: UtcText
+    code: Text
+    reason: Reason
+
+
+class Event(WireModel):
+    """On `event`: the audit trail."""
+
+    schema_uri: Literal["urn:tfanet-edge:event:1"] = Field(default="urn:tfanet-edge:event:1", alias="schema")
+    schema_version: Literal["1.0.0"] = SCHEMA_VERSION
+    boot_id: Ulid
+    ts: UtcText
+    event: Literal["recipe_load", "threshold_change", "golden_test", "login"]
+    reason: Reason
+
+
+class Metrics(WireModel):
+    """On `metrics`: figures since the start, names ending in their unit."""
+
+    schema_uri: Literal["urn:tfanet-edge:metrics:1"] = Field(default="urn:tfanet-edge:metrics:1", alias="schema")
+    schema_version: Literal["1.0.0"] = SCHEMA_VERSION
+    boot_id: Ulid
+    ts: UtcText
+    values: dict[str, float]
+
+
+class PlcRecord(WireModel):
+    """On `plc`: the verdict, flat and at most 256 bytes."""
+
+    id: Ulid = Field(description="result_id")
+    n: Count = Field(description="seq")
+    v: Outcome = Field(description="verdict")
+    s: float | None = Field(description="score of the image; null when nothing was computed")
+    t: UtcText = Field(description="ts")
+    part: PrintableId | None = Field(description="part_id")
+
+
+MESSAGES: dict[str, type[WireModel]] = {
+    "verdict": Verdict,
+    "status": Status,
+    "meta": Meta,
+    "state": State,
+    "plc": PlcRecord,
+    "alarm": Alarm,
+    "event": Event,
+    "metrics": Metrics,
+}
+SCHEMA_URIS: dict[str, str] = {name: f"urn:tfanet-edge:{name}:1" for name in MESSAGES}
+
+
+def plc_record(verdict: Verdict) -> PlcRecord:
+    """The verdict's flat record."""
+    return PlcRecord(
+        id=verdict.result_id,
+        n=verdict.seq,
+        v=verdict.verdict,
+        s=None if verdict.score is None else verdict.score.image,
+        t=verdict.ts,
+        part=verdict.part.part_id,
+    )
