@@ -29,7 +29,7 @@ class FrameArrived:
 
 @dataclass(frozen=True, slots=True)
 class FramesMissing:
-    """The camera exposed `count` frames that never reached the host (a gap in the frame ids)."""
+    """A gap in the frame ids: `count` frames were lost on their way, or came while every slot of the ring was in use."""
 
     count: int
     first_frame_id: int
@@ -84,8 +84,9 @@ class Camera(Protocol):
     def trigger(self, trigger_id: int) -> None:
         """Ask for one frame by software trigger.
 
-        Every call is answered by exactly one `FrameArrived` or `TriggerFailed` with this id, unless the process
-        that owns the device dies; then `StateChanged` to LOST is the answer to all triggers outstanding.
+        Every call is answered by exactly one `FrameArrived` or `TriggerFailed` with this id, whatever happens to the
+        camera. Several may be asked for ahead; they are exposed one after the other. Ids must not repeat while
+        outstanding.
         """
 
     def poll(self, timeout_s: float) -> CameraEvent | None:
