@@ -180,8 +180,8 @@ def _missing_feature(rng: np.random.Generator) -> Defect:
     radius = 0.0 if rng.random() < 0.7 else 8.0
     site = _site(*bolt_centre(index))
     distance = np.hypot(*site.xy)
-    ring = (distance <= BOLT_RADIUS_PX + 5) & (distance >= max(radius - 1, 0))
-    return Defect(site.x_px, site.y_px, ring.astype(np.uint8), bolt=(index, radius))
+    mask = (distance <= BOLT_RADIUS_PX + 5).astype(np.uint8)
+    return Defect(site.x_px, site.y_px, mask, bolt=(index, radius))
 
 
 def _foreign_particle(rng: np.random.Generator) -> Defect:
