@@ -74,7 +74,7 @@ class Gap:
 class Outbox:
     """A durable queue between one thread that appends and one that delivers.
 
-    `append` and `append_many` belong to the first; `pending`, `remove` and `gaps` to the second; the rest to anybody.
+    `append` and `append_many` belong to the first; `pending`, `remove`, `discard` and `gaps` to the second.
     """
 
     def __init__(self, path: Path, max_rows: int) -> None:
@@ -91,6 +91,8 @@ class Outbox:
         self._max_rows = max_rows
         self._on_append: Callable[[], None] = lambda: None
         self._writing = threading.Lock()  # waits microseconds where SQLite's own busy handler would sleep
+        self._count: int
+        self._last_id: int
         self._dropped = 0
         try:
             self._writer = self._connect("FULL", _WRITER_CHECKPOINT_PAGES)
@@ -188,6 +190,22 @@ class Outbox:
         except sqlite3.Error as error:
             raise self._failure("cannot be written", error) from error
 
+    def discard(self, row: Row) -> None:
+        """Give a message up: removed, and recorded as a gap.
+
+        Raises:
+            OutboxError: the file cannot be written.
+        """
+        message = row.message
+        try:
+            with self._writing:
+                with _transaction(self._reader):
+                    removed = self._reader.execute(_DELETE, (row.id,)).rowcount
+                    _record_gap(self._reader, message.kind, message.boot_id, message.seq)
+                self._count -= removed
+        except sqlite3.Error as error:
+            raise self._failure("cannot be written", error) from error
+
     def gaps(self) -> list[Gap]:
         """What was dropped, oldest first; the newest 1000 ranges are kept.
 
@@ -214,16 +232,8 @@ class Outbox:
         victims += self._writer.execute(_OLDEST, (excess - len(victims),)).fetchall()
         for id_, kind, boot_id, seq in victims:
             self._writer.execute(_DELETE, (id_,))
-            self._record_gap(kind, boot_id, seq)
+            _record_gap(self._writer, kind, boot_id, seq)
         return len(victims)
-
-    def _record_gap(self, kind: str, boot_id: str, seq: int) -> None:
-        last = self._writer.execute(_LAST_GAP, (kind, boot_id)).fetchone()
-        if last is not None and last[1] in (seq - 1, seq):
-            self._writer.execute("UPDATE gap SET to_seq = ? WHERE id = ?", (seq, last[0]))
-            return
-        self._writer.execute("INSERT INTO gap VALUES (NULL, ?, ?, ?, ?)", (boot_id, kind, seq, seq))
-        self._writer.execute("DELETE FROM gap WHERE id <= (SELECT max(id) FROM gap) - ?", (_GAPS_KEPT,))
 
     def _failure(self, what: str, error: sqlite3.Error) -> OutboxError:
         return OutboxError(
@@ -242,3 +252,12 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _record_gap(connection: sqlite3.Connection, kind: str, boot_id: str, seq: int) -> None:
+    last = connection.execute(_LAST_GAP, (kind, boot_id)).fetchone()
+    if last is not None and last[1] in (seq - 1, seq):
+        connection.execute("UPDATE gap SET to_seq = ? WHERE id = ?", (seq, last[0]))
+        return
+    connection.execute("INSERT INTO gap VALUES (NULL, ?, ?, ?, ?)", (boot_id, kind, seq, seq))
+    connection.execute("DELETE FROM gap WHERE id <= (SELECT max(id) FROM gap) - ?", (_GAPS_KEPT,))

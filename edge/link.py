@@ -1,0 +1,208 @@
+"""One connection to the broker, driven by the thread that owns it.
+
+A link is opened once and thrown away when it is lost: nothing that paho queues survives it, since what is not yet
+acknowledged is still in the outbox.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+from dataclasses import dataclass
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.config import MqttConfig
+from edge.errors import DeliveryError
+from edge.notices import SCHEMA_URIS
+
+_CONNECT_TIMEOUT_S = 5.0
+_EXPIRY_S = 7 * 24 * 3600
+_HEADER_BYTES = 9  # command, remaining length, topic length, packet id
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker publishes, retained, when it misses the station."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The broker's answer to one message; `refusal` is empty when it took it."""
+
+    mid: int
+    refusal: str
+
+
+class Link:
+    """A connected client: CONNACK was good when the constructor returns."""
+
+    def __init__(
+        self, config: MqttConfig, password: str | None, client_id: str, will: Will, wake: socket.socket
+    ) -> None:
+        """Connect, and wait for the broker's consent.
+
+        Args:
+            config: broker, protocol, limits.
+            password: for `config.username`.
+            client_id: one per station; the broker closes an older connection with the same.
+            will: the Last Will.
+            wake: a byte in it ends `wait` early.
+
+        Raises:
+            DeliveryError: nobody answers, or the broker refuses.
+        """
+        self.receipts: list[Receipt] = []
+        self.window = config.max_inflight
+        self._max_message_bytes = config.max_message_bytes
+        self._max_packet_bytes: int | None = None
+        self._address = f"{config.host}:{config.port}"
+        self._lost = ""
+        self._accepted = False
+        self._v5 = config.protocol == "5"
+        self._properties = {kind: _properties_of(kind) for kind in (*SCHEMA_URIS, "mask")} if self._v5 else {}
+        self._property_bytes = {kind: len(packed.pack()) for kind, packed in self._properties.items()}  # type: ignore[no-untyped-call]
+        self._client = self._new_client(config, password, client_id, will)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(wake, selectors.EVENT_READ)
+        self._wake = wake
+        try:
+            self._open(config)
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, topic: str, payload: bytes, *, qos: int, retain: bool, kind: str) -> int:
+        """Hand one message over; its receipt will carry the number returned here.
+
+        Raises:
+            DeliveryError: the connection is lost.
+        """
+        info = self._client.publish(topic, payload, qos, retain, self._properties.get(kind))
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise self._failure(info.rc.name)
+        return info.mid
+
+    def fits(self, topic: str, payload: bytes, kind: str) -> bool:
+        """Whether the configuration's limit on messages and the broker's on packets (MQTT 5) allow it."""
+        if len(payload) > self._max_message_bytes:
+            return False
+        if self._max_packet_bytes is None:
+            return True
+        return _HEADER_BYTES + len(topic.encode()) + self._property_bytes[kind] + len(payload) <= self._max_packet_bytes
+
+    def wait(self, timeout_s: float) -> None:
+        """Move bytes until something happened, the wake socket was rung, or the time is up.
+
+        Raises:
+            DeliveryError: the connection is lost.
+        """
+        connection = self._client.socket()
+        if connection is None:
+            raise self._failure("")
+        interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._client.want_write() else 0)
+        if self._selector.get_key(connection).events != interest:
+            self._selector.modify(connection, interest)
+        for key, events in self._selector.select(timeout_s):
+            if key.fileobj is self._wake:
+                self._wake.recv(4096)
+                continue
+            if events & selectors.EVENT_READ:
+                self._client.loop_read()
+            if events & selectors.EVENT_WRITE:
+                self._client.loop_write()
+        self._client.loop_misc()
+        if self._client.socket() is None:
+            raise self._failure("")
+
+    def close(self) -> None:
+        """Say goodbye, so that the Last Will is not sent, and close."""
+        self._selector.close()
+        self._client.disconnect()
+        connection = self._client.socket()
+        if connection is not None:
+            connection.close()
+
+    def _new_client(self, config: MqttConfig, password: str | None, client_id: str, will: Will) -> Client:
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            protocol=MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = _CONNECT_TIMEOUT_S
+        client.max_inflight_messages = 0  # the window is the caller's
+        if config.username is not None:
+            client.username_pw_set(config.username, password)
+        client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        return client
+
+    def _open(self, config: MqttConfig) -> None:
+        try:
+            self._client.connect(config.host, config.port, config.keepalive_s)
+        except (OSError, ValueError) as error:
+            raise self._failure(str(error)) from error
+        connection = self._client.socket()
+        if connection is None:
+            raise self._failure("closed at once")
+        self._selector.register(connection, selectors.EVENT_READ)
+        deadline_s = time.monotonic() + _CONNECT_TIMEOUT_S
+        while not self._accepted:
+            if time.monotonic() > deadline_s:
+                raise self._failure(f"no CONNACK within {_CONNECT_TIMEOUT_S:g} s")
+            self.wait(0.1)
+
+    def _on_connect(
+        self, _client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            self._lost = f"refused: {reason.getName()}"
+            return
+        self._accepted = True
+        self.window = min(self.window, getattr(properties, "ReceiveMaximum", self.window))
+        self._max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+
+    def _on_disconnect(
+        self,
+        _client: Client,
+        _data: object,
+        _flags: DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        self._lost = self._lost or f"closed by the network or the broker: {reason.getName()}"
+
+    def _on_publish(
+        self, _client: Client, _data: object, mid: int, reason: ReasonCode, _properties: Properties
+    ) -> None:
+        refusal = reason.getName() if reason.is_failure else ""
+        self.receipts.append(Receipt(mid, refusal))
+
+    def _failure(self, problem: str) -> DeliveryError:
+        return DeliveryError(
+            f"broker {self._address}: {self._lost or problem or 'connection lost'}",
+            "check that it runs, its address, and user name and password; it is tried again until it answers",
+        )
+
+
+def _properties_of(kind: str) -> Properties:
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    if kind == "mask":
+        properties.ContentType = "application/octet-stream"
+    else:
+        properties.ContentType = "application/json"
+        properties.UserProperty = ("schema", SCHEMA_URIS[kind])
+    if kind in ("verdict", "plc", "mask", "event"):
+        properties.MessageExpiryInterval = _EXPIRY_S
+    return properties

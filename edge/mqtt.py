@@ -1,0 +1,245 @@
+"""Delivery: a thread that carries the outbox to the broker and says whether the station is there.
+
+Nothing here is ever waited for by inspection. A broker that is absent, refuses or goes away is tried again, ever more
+slowly up to a limit; a message leaves the outbox only when the broker has acknowledged it, or can never take it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from edge.config import MqttConfig
+from edge.errors import BrokerAddressError, ConfigError, DeliveryError, OutboxError, TfanetEdgeError
+from edge.link import Link, Will
+from edge.notice_board import NoticeBoard
+from edge.notices import Alarm, Meta, Metrics, State, StateName, Status
+from edge.outbox import Outbox
+from edge.session import Session, Tally
+from edge.wire import Topics, utc_text
+
+_BACKOFF_FIRST_S = 0.25
+_FAREWELL_S = 2.0
+_ALARM_INTERVAL_S = 1.0
+_OVERFLOW = "outbox_overflow"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherStats:
+    """Figures since the start; messages of the outbox, retained notices not counted.
+
+    Attributes:
+        connected: the broker has accepted the station and the connection stands.
+        published: handed to the broker, repetitions included.
+        acknowledged: taken by the broker.
+        dropped_oversize: given up because the broker can never take them.
+        reconnects: connections after the first.
+        pending: waiting in the outbox.
+    """
+
+    connected: bool
+    published: int
+    acknowledged: int
+    dropped_oversize: int
+    reconnects: int
+    pending: int
+
+
+class Publisher:
+    """Owns the connection to the broker and the delivering end of the outbox."""
+
+    def __init__(self, config: MqttConfig, topics: Topics, outbox: Outbox, *, boot_id: str, version: str) -> None:
+        """Set up; nothing is sent before `start`.
+
+        Raises:
+            ConfigError: the password file cannot be read.
+        """
+        self._config = config
+        self._topics = topics
+        self._outbox = outbox
+        self._boot_id = boot_id
+        self._version = version
+        self._password = _read_password(config)
+        self._tally = Tally()
+        self._connected = False
+        self._connections = 0
+        self._last_error: TfanetEdgeError | None = None
+        self._alarmed_drops = outbox.dropped
+        self._alarm_at_s = 0.0
+        self._stopping = threading.Event()
+        self._stop_at_s = 0.0
+        self._bell, self._rope = socket.socketpair()
+        self._bell.setblocking(False)
+        self._rope.setblocking(False)
+        self._board = NoticeBoard(self._ring)
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    @property
+    def last_error(self) -> TfanetEdgeError | None:
+        """Why nothing is delivered at the moment; None while the broker is connected."""
+        return self._last_error
+
+    def stats(self) -> PublisherStats:
+        """The figures now."""
+        return PublisherStats(
+            connected=self._connected,
+            published=self._tally.published,
+            acknowledged=self._tally.acknowledged,
+            dropped_oversize=self._tally.dropped_oversize,
+            reconnects=max(0, self._connections - 1),
+            pending=self._outbox.count(),
+        )
+
+    def start(self) -> None:
+        """Start delivering; whether a broker is there does not matter."""
+        self._put_status("online")
+        self._outbox.on_append(self._ring)
+        self._thread.start()
+
+    def stop(self, drain_s: float = 5.0) -> None:
+        """Deliver what is waiting for at most `drain_s`, say `stopped`, and end; without a broker, end at once."""
+        self._stop_at_s = time.monotonic() + drain_s
+        self._stopping.set()
+        self._ring()
+        self._thread.join()
+        self._outbox.on_append(lambda: None)
+        self._bell.close()
+        self._rope.close()
+
+    def set_state(self, name: StateName, reason: str) -> None:
+        """Publish the station's state, retained; the newest wins, also after an outage."""
+        state = State(boot_id=self._boot_id, ts=utc_text(time.time_ns()), state=name, reason=reason)
+        self._board.put(self._topics.state, "state", state.encode())
+
+    def set_meta(self, meta: Meta) -> None:
+        """Publish the birth certificate, retained."""
+        self._board.put(self._topics.meta, "meta", meta.encode())
+
+    def set_alarm(self, code: str, reason: str | None) -> None:
+        """Raise an alarm, retained; None clears it."""
+        payload = b""
+        if reason is not None:
+            payload = Alarm(boot_id=self._boot_id, ts=utc_text(time.time_ns()), code=code, reason=reason).encode()
+        self._board.put(self._topics.alarm(code), "alarm", payload)
+
+    def send_metrics(self, metrics: Metrics) -> None:
+        """Publish figures once, QoS 0; the newest replaces one that could not be sent yet."""
+        self._board.put(self._topics.metrics, "metrics", metrics.encode(), retain=False)
+
+    def _run(self) -> None:
+        delay_s = _BACKOFF_FIRST_S
+        while not self._stopping.is_set():
+            acknowledged = self._tally.acknowledged
+            try:
+                self._serve()
+            except (DeliveryError, OutboxError) as error:
+                self._report(error)
+            finally:
+                self._connected = False
+            if self._tally.acknowledged > acknowledged:
+                delay_s = _BACKOFF_FIRST_S
+            self._stopping.wait(delay_s)
+            delay_s = min(2 * delay_s, self._config.reconnect_max_s)
+
+    def _serve(self) -> None:
+        """One connection, until it is lost or the station stops."""
+        will = Will(self._topics.status, self._status("offline", None).encode())
+        link = Link(self._config, self._password, self._topics.root, will, self._bell)
+        try:
+            self._connected = True
+            self._connections += 1
+            self._last_error = None
+            last_topic = self._topics.verdict_last if self._config.publish_last else None
+            session = Session(link, self._outbox, self._board, self._tally, last_topic)
+            while not self._drained():
+                session.step()
+                self._watch_overflow()
+            self._put_status("stopped")
+            self._say_goodbye(session)
+        finally:
+            link.close()
+
+    def _drained(self) -> bool:
+        if not self._stopping.is_set():
+            return False
+        return self._outbox.count() == 0 or time.monotonic() >= self._stop_at_s
+
+    def _say_goodbye(self, session: Session) -> None:
+        give_up_s = time.monotonic() + _FAREWELL_S
+        session.step()
+        while not session.settled and time.monotonic() < give_up_s:
+            session.step()
+
+    def _watch_overflow(self) -> None:
+        dropped = self._outbox.dropped
+        now_s = time.monotonic()
+        if dropped > self._alarmed_drops and now_s >= self._alarm_at_s:
+            self._alarmed_drops = dropped
+            self._alarm_at_s = now_s + _ALARM_INTERVAL_S
+            newest = self._outbox.gaps()[-1]
+            self.set_alarm(
+                _OVERFLOW,
+                f"{dropped} messages dropped undelivered; newest: {newest.kind} {newest.from_seq} to {newest.to_seq}"
+                f" of boot {newest.boot_id}",
+            )
+        elif self._alarm_at_s and self._outbox.count() == 0:
+            self._alarm_at_s = 0.0
+            self.set_alarm(_OVERFLOW, None)
+
+    def _report(self, error: TfanetEdgeError) -> None:
+        if str(error) != str(self._last_error):
+            _log.warning("%s", error)
+        self._last_error = error
+
+    def _status(self, status: Literal["online", "stopped", "offline"], since: str | None) -> Status:
+        return Status(status=status, boot_id=self._boot_id, version=self._version, since=since)
+
+    def _put_status(self, status: Literal["online", "stopped"]) -> None:
+        payload = self._status(status, utc_text(time.time_ns())).encode()
+        self._board.put(self._topics.status, "status", payload)
+
+    def _ring(self) -> None:
+        with contextlib.suppress(OSError):  # it is ringing already, or delivery has ended
+            self._rope.send(b"\0")
+
+
+def parse_broker_address(text: str) -> tuple[str, int]:
+    """Host and port of `host`, `host:port` or `mqtt://host:port`; the port is 1883 unless given.
+
+    Raises:
+        BrokerAddressError: it is none of these.
+    """
+    remedy = "write host:port or mqtt://host:port, for example 192.168.1.10:1883"
+    try:
+        address = urlsplit(text if "://" in text else f"mqtt://{text}")
+        host, port = address.hostname, address.port
+    except ValueError as error:
+        raise BrokerAddressError(f"broker address '{text}' cannot be one ({error})", remedy) from error
+    if address.scheme != "mqtt":
+        raise BrokerAddressError(f"broker address '{text}' has the scheme '{address.scheme}'", remedy)
+    if not host or any(character.isspace() for character in text) or port == 0:
+        raise BrokerAddressError(f"broker address '{text}' has no usable host and port", remedy)
+    if address.username is not None or address.path.strip("/") or address.query or address.fragment:
+        raise BrokerAddressError(
+            f"broker address '{text}' has more than host and port", "give user name and password in the configuration"
+        )
+    return host, 1883 if port is None else port
+
+
+def _read_password(config: MqttConfig) -> str | None:
+    if config.password_file is None:
+        return None
+    try:
+        return config.password_file.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"password file '{config.password_file}' cannot be read ({error})", "check mqtt.password_file"
+        ) from error
