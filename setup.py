@@ -58,7 +58,7 @@ setup(
     entry_points={
         "console_scripts": ["tfanet-edge = edge.cli:main"],
         "tfanet_edge.commands": [
-            "run = edge.station:add_command",
+            "run = edge.startup:add_command",
             "cameras = edge.cameras.listing:add_command",
             "demo = simulator.demo:add_command",
         ],

@@ -22,12 +22,14 @@ class Inspection:
 
     Attributes:
         verdict: the message as it was stored.
+        durable_ms: from the trigger until the verdict was on disk.
         image_rgb: uint8 (256, 256, 3), the network's input; None when there was no usable frame.
         anomaly_map: float32 (256, 256); None when there was no inference.
         mask: uint8 (256, 256), 1 = defect; None when there was no inference.
     """
 
     verdict: Verdict
+    durable_ms: float
     image_rgb: Image | None
     anomaly_map: npt.NDArray[np.float32] | None
     mask: Image | None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from ulid import ULID
 
 from edge import messages
 from edge.bundle import Manifest, Preprocessing
+from edge.cameras.camera import CameraInfo
 from edge.masks import encode_png, encode_rle
 from edge.messages import CameraShot, FittedVerdict, Mask, Model, Part, Recipe, Score, Station, Verdict, fit_verdict
+from edge.notices import CameraIdentity, Meta, MetaThreshold
 from edge.outcome import FrameFacts, Outcome
 from edge.verdict import Judgement
 from edge.wire import utc_text
@@ -23,6 +26,7 @@ class Reporter:
     """What all verdicts of one boot have in common, and how an outcome becomes one of them."""
 
     boot_id: str
+    version: str
     station: Station
     model: Model
     manifest: Manifest
@@ -71,6 +75,26 @@ class Reporter:
             )
         )
         return fitted if png is None else FittedVerdict(fitted.verdict, fitted.payload, png)
+
+    def birth_certificate(self, camera: CameraInfo, bundle_sha256: str) -> Meta:
+        """What stays the same until the next start, or until another camera is opened."""
+        manifest = self.manifest
+        return Meta(
+            boot_id=self.boot_id,
+            ts=utc_text(time.time_ns()),
+            version=self.version,
+            station=self.station,
+            recipe=Recipe(id=manifest.name, version=manifest.version),
+            model=self.model,
+            bundle_sha256=bundle_sha256,
+            threshold=MetaThreshold(
+                image=manifest.image_threshold.value,
+                pixel=manifest.pixel_threshold.value,
+                calibrated_fpr=manifest.image_threshold.false_reject_rate,
+                n=manifest.image_threshold.n,
+            ),
+            camera=CameraIdentity(vendor=camera.vendor[:64], model=camera.model[:64], serial=camera.serial[:64]),
+        )
 
     def _score(self, judgement: Judgement) -> Score:
         limit = self.manifest.image_threshold

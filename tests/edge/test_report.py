@@ -19,6 +19,7 @@ def reporter(bundle_dir):
     bundle = load_bundle(bundle_dir)
     return Reporter(
         boot_id="01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        version="0",
         station=Station(site="s", area="a", line="l", station="t"),
         model=Model(name="tfanet-tiny", version="1", precision="fp32", engine_sha256="0" * 64),
         manifest=bundle.manifest,

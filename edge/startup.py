@@ -1,0 +1,137 @@
+"""Puts a station together, proves that its engine computes what the bundle says, and takes it apart again."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from ulid import ULID
+
+from edge.bundle import Bundle, load_bundle
+from edge.cameras.camera import Camera
+from edge.cameras.folder import FolderCamera
+from edge.cameras.genicam import GenicamCamera
+from edge.config import FolderConfig, StationConfig, load_config
+from edge.dashboard.server import Dashboard
+from edge.engines.golden import check_golden
+from edge.engines.ort import OrtEngine
+from edge.messages import Model
+from edge.messages import Station as Place
+from edge.mqtt import Publisher
+from edge.notices import StateName
+from edge.outbox import Outbox
+from edge.report import Reporter
+from edge.slots import SlotRing
+from edge.station import Station
+from edge.systemd import Notifier
+from edge.wire import Topics
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def open_station(config: StationConfig, *, is_simulated: bool) -> Iterator[Station]:
+    """A station that is ready to run; on leaving, everything is delivered as far as it can be, and freed.
+
+    Args:
+        config: the station's file.
+        is_simulated: said in every verdict.
+
+    Raises:
+        InputError: the bundle or a setting is wrong.
+        EngineError: the engine contradicts the bundle's golden vectors.
+        OutboxError: the outbox cannot be opened.
+    """
+    with ExitStack() as resources:
+        bundle = load_bundle(config.bundle)
+        camera = _new_camera(config)
+        ring = SlotRing(config.engine.slots, bundle.manifest.preprocessing.input_size_px)
+        engine = resources.enter_context(closing(OrtEngine(bundle, config.engine.precision, config.engine.threads)))
+        outbox = resources.enter_context(closing(Outbox(config.outbox.path, config.outbox.max_rows)))
+        reporter = _new_reporter(config, bundle, engine, is_simulated)
+        topics = Topics(config.identity)
+        publisher = Publisher(config.mqtt, topics, outbox, boot_id=reporter.boot_id, version=reporter.version)
+        publisher.set_state(StateName.PREOPERATIONAL, "checking the engine")
+        publisher.start()
+        resources.callback(publisher.stop)
+        for slot in ring.slots:
+            engine.bind(slot)
+        golden = check_golden(engine, bundle, config.engine.precision, ring)
+        _log.info("%d golden vectors reproduced within %.1e", golden.vectors, golden.map_error)
+        resources.callback(camera.stop)
+        notifier = Notifier(os.environ)
+        yield Station(config, bundle, camera, engine, ring, reporter, outbox, publisher, topics, notifier)
+
+
+def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `run --config FILE`."""
+    parser = subparsers.add_parser("run", help="run the station")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="station.toml")
+    parser.set_defaults(handler=_handle)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGINT and SIGTERM set, so that the station stops between two frames."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+@contextmanager
+def open_dashboard(station: Station, config: StationConfig) -> Iterator[str]:
+    """The station's page; gives its address."""
+    dashboard = Dashboard(
+        station.side_channel,
+        station.status,
+        identity=config.identity,
+        pixel_threshold=station.bundle.manifest.pixel_threshold.value,
+        port=config.dashboard.port,
+    )
+    address = dashboard.start()
+    try:
+        yield address
+    finally:
+        dashboard.stop()
+
+
+def _handle(arguments: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    config = load_config(arguments.config)
+    stop = stop_on_signals()
+    with ExitStack() as resources:
+        station = resources.enter_context(open_station(config, is_simulated=False))
+        if config.dashboard.enabled:
+            _log.info("page at %s", resources.enter_context(open_dashboard(station, config)))
+        station.run(stop)
+    return 0
+
+
+def _new_camera(config: StationConfig) -> Camera:
+    if isinstance(config.camera, FolderConfig):
+        return FolderCamera(config.camera, config.trigger)
+    return GenicamCamera(config.camera, config.trigger)
+
+
+def _new_reporter(config: StationConfig, bundle: Bundle, engine: OrtEngine, is_simulated: bool) -> Reporter:
+    manifest, place = bundle.manifest, config.identity
+    return Reporter(
+        boot_id=str(ULID()),
+        version=version("tfanet-edge"),
+        station=Place(site=place.site, area=place.area, line=place.line, station=place.station),
+        model=Model(
+            name=f"{manifest.detector}-{manifest.preset}",
+            version=manifest.version,
+            precision=config.engine.precision,
+            engine_sha256=engine.artefact_sha256,
+        ),
+        manifest=manifest,
+        is_simulated=is_simulated,
+    )
