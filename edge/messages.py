@@ -14,9 +14,21 @@ from pydantic import AfterValidator, Field, model_validator
 
 from edge.bundle import Precision, Sha256
 from edge.config import TopicSegment
-from edge.wire import Count, Milliseconds, PrintableId, Reason, Text, Ulid, Uri, UtcText, Version, WireModel
+from edge.wire import (
+    SCHEMA_VERSION,
+    Count,
+    Milliseconds,
+    PrintableId,
+    Reason,
+    SchemaVersion,
+    Text,
+    Ulid,
+    Uri,
+    UtcText,
+    Version,
+    WireModel,
+)
 
-SCHEMA_VERSION: Literal["1.0.0"] = "1.0.0"
 VERDICT_MAX_BYTES = 4096
 
 Outcome = Literal["OK", "NG", "INVALID", "TIMEOUT"]
@@ -153,7 +165,7 @@ class Verdict(WireModel):
     """One per trigger, on `verdict`."""
 
     schema_uri: Literal["urn:tfanet-edge:verdict:1"] = Field(default="urn:tfanet-edge:verdict:1", alias="schema")
-    schema_version: Literal["1.0.0"] = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     result_id: Ulid
     boot_id: Ulid
     seq: Count = Field(description="counts verdicts of one boot without a gap")

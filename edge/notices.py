@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from edge.bundle import Sha256
-from edge.messages import SCHEMA_VERSION, Model, Outcome, Recipe, Station, Verdict
-from edge.wire import Count, PrintableId, Reason, Text, Ulid, UtcText, Version, WireModel
+from edge.messages import Model, Outcome, Recipe, Station, Verdict
+from edge.wire import SCHEMA_VERSION, Count, PrintableId, Reason, SchemaVersion, Text, Ulid, UtcText, Version, WireModel
 
 PLC_MAX_BYTES = 256
 
@@ -30,7 +30,7 @@ class Status(WireModel):
     """Retained on `status`: whether the station is there; `offline` is the Last Will."""
 
     schema_uri: Literal["urn:tfanet-edge:status:1"] = Field(default="urn:tfanet-edge:status:1", alias="schema")
-    schema_version: Literal["1.0.0"] = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     status: Literal["online", "stopped", "offline"]
     boot_id: Ulid
     version: Version = Field(description="of the station's software")
@@ -58,7 +58,7 @@ class Meta(WireModel):
     """Retained on `meta`: the birth certificate; everything that stays the same until the next start."""
 
     schema_uri: Literal["urn:tfanet-edge:meta:1"] = Field(default="urn:tfanet-edge:meta:1", alias="schema")
-    schema_version: Literal["1.0.0"] = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     boot_id: Ulid
     ts: UtcText
     version: Version = Field(description="of the station's software")
@@ -77,7 +77,7 @@ class State(WireModel):
     """Retained on `state`."""
 
     schema_uri: Literal["urn:tfanet-edge:state:1"] = Field(default="urn:tfanet-edge:state:1", alias="schema")
-    schema_version: Literal["1.0.0"] = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     boot_id: Ulid
     ts: UtcText
     state: StateName
@@ -88,7 +88,7 @@ class Alarm(WireModel):
     """Retained on `alarm/{code}` while it is active."""
 
     schema_uri: Literal["urn:tfanet-edge:alarm:1"] = Field(default="urn:tfanet-edge:alarm:1", alias="schema")
-    schema_version: Literal["1.0.0"] = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     boot_id: Ulid
     ts: UtcText
     code: Text
@@ -99,7 +99,7 @@ class Event(WireModel):
     """On `event`: the audit trail."""
 
     schema_uri: Literal["urn:tfanet-edge:event:1"] = Field(default="urn:tfanet-edge:event:1", alias="schema")
-    schema_version: Literal["1.0.0"] = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     boot_id: Ulid
     ts: UtcText
     event: Literal["recipe_load", "threshold_change", "golden_test", "login"]
@@ -110,7 +110,7 @@ class Metrics(WireModel):
     """On `metrics`: figures since the start, names ending in their unit."""
 
     schema_uri: Literal["urn:tfanet-edge:metrics:1"] = Field(default="urn:tfanet-edge:metrics:1", alias="schema")
-    schema_version: Literal["1.0.0"] = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     boot_id: Ulid
     ts: UtcText
     values: dict[str, float]

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from edge.config import Identity
 
+SCHEMA_VERSION = "1.0.0"
 REASON_MAX_CHARS = 160
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
@@ -51,6 +52,7 @@ Uri = Annotated[
 Reason = Annotated[
     str, BeforeValidator(_one_line), Field(max_length=REASON_MAX_CHARS, description="for a person; cut when longer")
 ]
+SchemaVersion = Annotated[str, Field(pattern=r"^1\.\d+\.\d+$", description="minor versions only add fields")]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Milliseconds = Annotated[float, Field(ge=0), AfterValidator(_rounded_3)]
 
@@ -58,7 +60,9 @@ Milliseconds = Annotated[float, Field(ge=0), AfterValidator(_rounded_3)]
 class WireModel(BaseModel):
     """A message or a part of one: immutable, finite numbers only, no unknown fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, json_schema_serialization_defaults_required=True
+    )
 
     def encode(self) -> bytes:
         """The message as compact JSON in UTF-8; every field is there, empty ones as null."""
