@@ -9,6 +9,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import NoReturn
 
@@ -23,22 +24,23 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}: see '{self.prog} --help'\n")
 
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with a sub-parser for every verb that is installed."""
-    parser = _Parser(prog="tfanet-edge", description="Edge inspection station.", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=version("tfanet-edge"))
-    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        _add_verb(verbs, entry)
-    return parser
+    def refuse_unknown_option(self, arguments: Sequence[str]) -> None:
+        """A misspelt option is named even when a required one is missing because of it."""
+        known = [name for action in self._actions for name in action.option_strings]
+        for argument in arguments:
+            name = argument.partition("=")[0]
+            if name == "--":
+                return
+            if name.startswith("--") and name not in known:
+                near = get_close_matches(name, known, 1)
+                self.error(f"unknown option '{name}'" + (f", did you mean '{near[0]}'?" if near else ""))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit status."""
     # A closed pipe (`| head`) ends the program quietly, as it does for other commands.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    arguments = build_parser().parse_args(argv)
+    arguments = _parse(sys.argv[1:] if argv is None else list(argv))
     try:
         return int(arguments.handler(arguments))
     except InputError as error:
@@ -47,6 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except KeyboardInterrupt:
         return 130
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="tfanet-edge", description="Edge inspection station.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=version("tfanet-edge"))
+    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        _add_verb(verbs, entry)
+    verb = verbs.choices.get(argv[0]) if argv else None
+    if verb is not None and "-" in verb.prefix_chars:
+        verb.refuse_unknown_option(argv[1:])
+    return parser.parse_args(argv)
 
 
 def _add_verb(verbs: argparse._SubParsersAction[_Parser], entry: EntryPoint) -> None:
@@ -58,9 +72,7 @@ def _add_verb(verbs: argparse._SubParsersAction[_Parser], entry: EntryPoint) -> 
         add_command(verbs)
 
 
-def _add_missing(
-    verbs: argparse._SubParsersAction[_Parser], entry: EntryPoint, error: ModuleNotFoundError
-) -> None:
+def _add_missing(verbs: argparse._SubParsersAction[_Parser], entry: EntryPoint, error: ModuleNotFoundError) -> None:
     """A verb whose extra is not installed says which one to install."""
     extra = ",".join(entry.extras) or "edge"
     remedy = f"pip install 'tfanet-edge[{extra}]'"
