@@ -1,0 +1,95 @@
+/* A camera is one file: a control header that the producer and the test bench share through mmap, then the
+ * images. Fields marked "bench" are written by the test bench only, "device" by the producer only. */
+#ifndef REPLAY_CAMERA_FILE_H
+#define REPLAY_CAMERA_FILE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CAMERA_FILE_MAGIC "REPLAYCM"
+#define CAMERA_FILE_VERSION 1
+#define CAMERA_NAME_BYTES 64
+#define CAMERA_LOG_ENTRIES 1024
+
+enum camera_link {
+    LINK_OFFLINE = 0, /* ports fail, waiting events abort */
+    LINK_ONLINE = 1,
+    LINK_SILENT = 2 /* ports fail, waiting events only time out */
+};
+
+enum frame_fate { FATE_DELIVERED = 0, FATE_INCOMPLETE = 1, FATE_DROPPED = 2, FATE_UNDERRUN = 3 };
+
+struct camera_log_entry {
+    _Atomic uint64_t sequence; /* position in the log + 1; written last */
+    uint64_t frame_id;
+    uint64_t timestamp_ns; /* CLOCK_MONOTONIC at the start of the exposure */
+    uint32_t image_index;
+    uint32_t fate;
+    uint32_t acquisition; /* number of the AcquisitionStart that the frame id counts from */
+    uint32_t reserved;
+};
+
+struct camera_header {
+    char magic[8];
+    uint32_t version;
+    uint32_t header_bytes;
+    uint32_t width;
+    uint32_t height;
+    uint32_t pixel_format; /* PFNC value of the stored images: Mono8 or RGB8 */
+    uint32_t image_count;
+    uint64_t image_bytes;
+    uint64_t image_offset;
+    char serial[CAMERA_NAME_BYTES];
+    char user_id[CAMERA_NAME_BYTES]; /* the one name that the device may rewrite (DeviceUserID) */
+    char vendor[CAMERA_NAME_BYTES];
+    char model[CAMERA_NAME_BYTES];
+    uint8_t reserved_identity[208];
+
+    _Atomic uint32_t link;       /* bench: enum camera_link */
+    _Atomic uint32_t link_epoch; /* bench: counts losses, so that a short one is not overlooked */
+    _Atomic uint32_t stall;      /* bench: 1 = triggers have no effect */
+    _Atomic uint32_t drop_every; /* bench: every n-th frame is lost, 0 = none */
+    _Atomic uint32_t incomplete_every; /* bench: every n-th frame arrives in part, 0 = none */
+    _Atomic uint32_t line0_pulses;     /* bench: counts pulses on Line0 */
+    uint8_t reserved_controls[232];
+
+    _Atomic uint64_t cursor; /* both: the next image to be exposed */
+    _Atomic uint64_t exposed; /* device, as all below */
+    _Atomic uint64_t delivered;
+    _Atomic uint64_t incomplete; /* of those delivered */
+    _Atomic uint64_t dropped;
+    _Atomic uint64_t underruns;
+    _Atomic uint64_t ignored_triggers;
+    _Atomic uint64_t acquisitions;
+    _Atomic uint64_t log_count;
+    uint8_t reserved_state[184];
+
+    struct camera_log_entry log[CAMERA_LOG_ENTRIES];
+};
+
+_Static_assert(offsetof(struct camera_header, link) == 512, "controls begin at 512");
+_Static_assert(offsetof(struct camera_header, cursor) == 768, "state begins at 768");
+_Static_assert(offsetof(struct camera_header, log) == 1024, "the log begins at 1024");
+
+struct camera_file {
+    struct camera_header *header; /* NULL when closed */
+    const uint8_t *images;
+    size_t mapped_bytes;
+    int descriptor;
+};
+
+/* Maps a camera file; false when it is none, or of another version, or shorter than it says. */
+bool camera_file_open(struct camera_file *file, const char *path);
+void camera_file_close(struct camera_file *file);
+
+/* Takes the camera for this process until it is closed; false when another process has it. */
+bool camera_file_claim(struct camera_file *file);
+
+/* The image under the camera, which then moves on to the next. */
+uint32_t camera_file_next_image(struct camera_header *header);
+
+void camera_file_log(struct camera_header *header, struct camera_log_entry entry);
+
+#endif

@@ -1,0 +1,237 @@
+/* Ports: every module has one, with an XML description of the registers behind it. */
+#include "producer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+__asm__(".section .rodata\n"
+        "device_xml:\n"
+        ".incbin \"" NATIVE_DIRECTORY "/device.xml\"\n"
+        "device_xml_end:\n"
+        ".previous\n");
+extern const char device_xml[], device_xml_end[];
+
+#define TEXT(macro) TEXT_(macro)
+#define TEXT_(macro) #macro
+
+/* The host's own modules: a text with the module's ID at address 0 and, for clients that ask, its type. */
+#define MODULE_XML(model, port, id_feature, guid)                                                                     \
+    "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n"                                                                    \
+    "<RegisterDescription ModelName=\"" model "\" VendorName=\"tfanet_edge\" ToolTip=\"\" StandardNameSpace=\"GEV\""  \
+    " SchemaMajorVersion=\"1\" SchemaMinorVersion=\"1\" SchemaSubMinorVersion=\"0\" MajorVersion=\"1\""               \
+    " MinorVersion=\"0\" SubMinorVersion=\"0\" ProductGuid=\"" guid "\" VersionGuid=\"" guid "\""                     \
+    " xmlns=\"http://www.genicam.org/GenApi/Version_1_1\">\n"                                                         \
+    "<Category Name=\"Root\"><pFeature>" id_feature "</pFeature></Category>\n"                                        \
+    "<StringReg Name=\"" id_feature "\"><Address>0</Address><Length>" TEXT(CAMERA_NAME_BYTES) "</Length>"             \
+    "<AccessMode>RO</AccessMode><pPort>" port "</pPort></StringReg>\n"                                                \
+    "<Port Name=\"" port "\"/>\n"                                                                                     \
+    "</RegisterDescription>\n"
+
+static const char system_xml[] = MODULE_XML("ReplaySystem", "TLPort", "TLID", "9e0c1f9a-5d0f-4a57-9d4d-5a3c6b6f0a01");
+static const char interface_xml[] =
+    MODULE_XML("ReplayInterface", "InterfacePort", "InterfaceID", "9e0c1f9a-5d0f-4a57-9d4d-5a3c6b6f0a02");
+static const char local_xml[] =
+    MODULE_XML("ReplayLocalDevice", "DevicePort", "DeviceID", "9e0c1f9a-5d0f-4a57-9d4d-5a3c6b6f0a03");
+static const char stream_xml[] =
+    MODULE_XML("ReplayStream", "StreamPort", "StreamID", "9e0c1f9a-5d0f-4a57-9d4d-5a3c6b6f0a04");
+
+struct port {
+    struct device *remote; /* NULL for the host's own modules */
+    const char *id;
+    const char *module;
+    const char *name;
+    const char *file;
+    const char *xml;
+    size_t xml_bytes;
+};
+
+static GC_ERROR describe(void *handle, struct port *port) {
+    struct module *module = handle_resolve(handle, ANY_MODULE);
+    switch (module != NULL ? module->kind : ANY_MODULE) {
+    case SYSTEM:
+        *port = (struct port){NULL, PRODUCER_ID, "TLSystem", "TLPort", "replay_system.xml", system_xml,
+                              sizeof system_xml - 1};
+        return GC_ERR_SUCCESS;
+    case INTERFACE:
+        *port = (struct port){NULL, INTERFACE_ID, "TLInterface", "InterfacePort", "replay_interface.xml", interface_xml,
+                              sizeof interface_xml - 1};
+        return GC_ERR_SUCCESS;
+    case DEVICE:
+        *port = (struct port){NULL, ((struct device *)module)->listing.serial, "TLDevice", "DevicePort",
+                              "replay_local_device.xml", local_xml, sizeof local_xml - 1};
+        return GC_ERR_SUCCESS;
+    case STREAM:
+        *port = (struct port){NULL, STREAM_ID, "TLDataStream", "StreamPort", "replay_stream.xml", stream_xml,
+                              sizeof stream_xml - 1};
+        return GC_ERR_SUCCESS;
+    case REMOTE_DEVICE: {
+        struct device *device = (struct device *)((char *)module - offsetof(struct device, remote));
+        *port = (struct port){device, device->listing.serial, "Device", "Device", "replay_device.xml", device_xml,
+                              (size_t)(device_xml_end - device_xml)};
+        return GC_ERR_SUCCESS;
+    }
+    default:
+        return fail(GC_ERR_INVALID_HANDLE, "%p is not the handle of a port", handle);
+    }
+}
+
+static GC_ERROR read_id(const struct port *port, uint64_t address, void *target, size_t size) {
+    if (address != 0 || size > CAMERA_NAME_BYTES)
+        return fail(GC_ERR_INVALID_ADDRESS, "no register of %zu bytes at 0x%" PRIx64, size, address);
+    char text[CAMERA_NAME_BYTES] = {0};
+    memcpy(text, port->id, strlen(port->id));
+    memcpy(target, text, size);
+    return GC_ERR_SUCCESS;
+}
+
+static GC_ERROR read_port(void *handle, uint64_t address, void *target, size_t *size) {
+    struct port port;
+    GC_ERROR code = describe(handle, &port);
+    if (code == GC_ERR_SUCCESS && port.remote != NULL) code = device_check(port.remote);
+    if (code != GC_ERR_SUCCESS) return code;
+    if (target == NULL || size == NULL) return fail(GC_ERR_INVALID_PARAMETER, "buffer and size must not be NULL");
+    if (address >= XML_ADDRESS && address - XML_ADDRESS < port.xml_bytes) {
+        size_t available = port.xml_bytes - (size_t)(address - XML_ADDRESS);
+        if (*size > available) *size = available;
+        memcpy(target, port.xml + (address - XML_ADDRESS), *size);
+        return GC_ERR_SUCCESS;
+    }
+    return port.remote != NULL ? registers_read(port.remote, address, target, *size)
+                               : read_id(&port, address, target, *size);
+}
+
+static GC_ERROR write_port(void *handle, uint64_t address, const void *source, const size_t *size) {
+    struct port port;
+    GC_ERROR code = describe(handle, &port);
+    if (code != GC_ERR_SUCCESS) return code;
+    if (source == NULL || size == NULL) return fail(GC_ERR_INVALID_PARAMETER, "buffer and size must not be NULL");
+    if (port.remote == NULL) return fail(GC_ERR_ACCESS_DENIED, "the port '%s' is read-only", port.name);
+    code = device_check(port.remote);
+    return code == GC_ERR_SUCCESS ? registers_write(port.remote, address, source, *size) : code;
+}
+
+static GC_ERROR get_info(void *handle, PORT_INFO_CMD command, struct answer answer) {
+    struct port port;
+    GC_ERROR code = describe(handle, &port);
+    if (code != GC_ERR_SUCCESS) return code;
+    switch (command) {
+    case PORT_INFO_ID:
+        return answer_string(answer, port.id);
+    case PORT_INFO_VENDOR:
+        return answer_string(answer, PRODUCER_VENDOR);
+    case PORT_INFO_MODEL:
+        return answer_string(answer, PRODUCER_MODEL);
+    case PORT_INFO_TLTYPE:
+        return answer_string(answer, PRODUCER_TLTYPE);
+    case PORT_INFO_MODULE:
+        return answer_string(answer, port.module);
+    case PORT_INFO_LITTLE_ENDIAN:
+    case PORT_INFO_ACCESS_READ:
+        return answer_bool8(answer, true);
+    case PORT_INFO_ACCESS_WRITE:
+        return answer_bool8(answer, port.remote != NULL);
+    case PORT_INFO_BIG_ENDIAN:
+    case PORT_INFO_ACCESS_NA:
+    case PORT_INFO_ACCESS_NI:
+        return answer_bool8(answer, false);
+    case PORT_INFO_VERSION:
+        return answer_string(answer, PRODUCER_VERSION);
+    case PORT_INFO_PORTNAME:
+        return answer_string(answer, port.name);
+    default:
+        return fail(GC_ERR_NOT_IMPLEMENTED, "PORT_INFO command %d", (int)command);
+    }
+}
+
+static GC_ERROR get_url_info(void *handle, uint32_t index, URL_INFO_CMD command, struct answer answer) {
+    struct port port;
+    GC_ERROR code = describe(handle, &port);
+    if (code != GC_ERR_SUCCESS) return code;
+    if (index != 0) return fail(GC_ERR_INVALID_INDEX, "URL %u of 1", index);
+    char url[128];
+    switch (command) {
+    case URL_INFO_URL:
+        snprintf(url, sizeof url, "Local:%s;%x;%zx", port.file, XML_ADDRESS, port.xml_bytes);
+        return answer_string(answer, url);
+    case URL_INFO_SCHEMA_VER_MAJOR:
+    case URL_INFO_SCHEMA_VER_MINOR:
+    case URL_INFO_FILE_VER_MAJOR:
+        return answer_int32(answer, 1);
+    case URL_INFO_FILE_VER_MINOR:
+    case URL_INFO_FILE_VER_SUBMINOR:
+        return answer_int32(answer, 0);
+    case URL_INFO_FILE_REGISTER_ADDRESS:
+        return answer_uint64(answer, XML_ADDRESS);
+    case URL_INFO_FILE_SIZE:
+        return answer_uint64(answer, port.xml_bytes);
+    case URL_INFO_SCHEME:
+        return answer_int32(answer, URL_SCHEME_LOCAL);
+    case URL_INFO_FILENAME:
+        return answer_string(answer, port.file);
+    default:
+        return fail(GC_ERR_NOT_AVAILABLE, "URL_INFO command %d", (int)command);
+    }
+}
+
+static GC_ERROR count_urls(void *handle, uint32_t *count) {
+    struct port port;
+    GC_ERROR code = describe(handle, &port);
+    return code == GC_ERR_SUCCESS ? give_count(count, 1) : code;
+}
+
+typedef GC_ERROR transfer(void *handle, const PORT_REGISTER_STACK_ENTRY *entry);
+
+static GC_ERROR read_entry(void *handle, const PORT_REGISTER_STACK_ENTRY *entry) {
+    size_t size = entry->Size;
+    return read_port(handle, entry->Address, entry->pBuffer, &size);
+}
+
+static GC_ERROR write_entry(void *handle, const PORT_REGISTER_STACK_ENTRY *entry) {
+    size_t size = entry->Size;
+    return write_port(handle, entry->Address, entry->pBuffer, &size);
+}
+
+static GC_ERROR transfer_all(transfer *transfer_one, void *handle, const PORT_REGISTER_STACK_ENTRY *entries,
+                             size_t *count) {
+    if (entries == NULL || count == NULL) return fail(GC_ERR_INVALID_PARAMETER, "entries and count must not be NULL");
+    for (size_t i = 0; i < *count; ++i) {
+        GC_ERROR code = transfer_one(handle, &entries[i]);
+        if (code != GC_ERR_SUCCESS) {
+            *count = i;
+            return code;
+        }
+    }
+    return GC_ERR_SUCCESS;
+}
+
+GC_API GCReadPort(PORT_HANDLE handle, uint64_t address, void *target, size_t *size) {
+    LOCKED(read_port(handle, address, target, size));
+}
+
+GC_API GCWritePort(PORT_HANDLE handle, uint64_t address, const void *source, size_t *size) {
+    LOCKED(write_port(handle, address, source, size));
+}
+
+GC_API GCReadPortStacked(PORT_HANDLE handle, PORT_REGISTER_STACK_ENTRY *entries, size_t *count) {
+    LOCKED(transfer_all(read_entry, handle, entries, count));
+}
+
+GC_API GCWritePortStacked(PORT_HANDLE handle, PORT_REGISTER_STACK_ENTRY *entries, size_t *count) {
+    LOCKED(transfer_all(write_entry, handle, entries, count));
+}
+
+GC_API GCGetPortInfo(PORT_HANDLE handle, PORT_INFO_CMD command, INFO_DATATYPE *type, void *buffer, size_t *size) {
+    LOCKED(get_info(handle, command, (struct answer){type, buffer, size}));
+}
+
+GC_API GCGetNumPortURLs(PORT_HANDLE handle, uint32_t *count) { LOCKED(count_urls(handle, count)); }
+
+GC_API GCGetPortURL(PORT_HANDLE handle, char *url, size_t *size) {
+    LOCKED(get_url_info(handle, 0, URL_INFO_URL, (struct answer){NULL, url, size}));
+}
+
+GC_API GCGetPortURLInfo(PORT_HANDLE handle, uint32_t index, URL_INFO_CMD command, INFO_DATATYPE *type, void *buffer,
+                        size_t *size) {
+    LOCKED(get_url_info(handle, index, command, (struct answer){type, buffer, size}));
+}

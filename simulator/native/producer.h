@@ -1,0 +1,207 @@
+/* The producer's modules and what they share: one lock, one condition, handles, and the answers to queries.
+ *
+ * Every exported function holds the lock while it runs; the sensor threads hold it except while they render.
+ * Whoever waits, waits for the one condition and looks again: there is nothing to destroy under a waiter. */
+#ifndef REPLAY_PRODUCER_H
+#define REPLAY_PRODUCER_H
+
+#include "camera_file.h"
+#include "gentl.h"
+#include "registers.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#define PRODUCER_VENDOR "tfanet-edge"
+#define PRODUCER_MODEL "Replay"
+#define PRODUCER_VERSION "1.0.0"
+#define PRODUCER_TLTYPE "Custom"
+#define PRODUCER_ID "replay.cti"
+#define INTERFACE_ID "replay"
+#define STREAM_ID "stream0"
+
+#define MAX_CAMERAS 32
+#define PATH_BYTES 1024
+
+enum module_kind { ANY_MODULE, SYSTEM, INTERFACE, DEVICE, REMOTE_DEVICE, STREAM, BUFFER, EVENT };
+
+struct event;
+
+/* The first member of everything that has a handle. */
+struct module {
+    enum module_kind kind;
+    void *handle;
+    struct event *events;
+};
+
+struct event {
+    struct module module;
+    struct module *source;
+    struct event *next;
+    EVENT_TYPE type;
+    uint64_t fired;
+    uint32_t kills;
+};
+
+struct listing {
+    char path[PATH_BYTES];
+    char serial[CAMERA_NAME_BYTES], user_id[CAMERA_NAME_BYTES], vendor[CAMERA_NAME_BYTES], model[CAMERA_NAME_BYTES];
+};
+
+struct system {
+    struct module module;
+    bool is_open;
+    struct interface *interface; /* NULL when closed */
+};
+
+struct interface {
+    struct module module;
+    struct system *system;
+    struct listing listings[MAX_CAMERAS];
+    uint32_t listed;
+    struct device *devices[MAX_CAMERAS]; /* those open */
+};
+
+struct device {
+    struct module module;
+    struct module remote;
+    struct interface *interface;
+    struct listing listing;
+    struct camera_file file;
+    uint32_t link_epoch;
+    struct registers registers;
+    struct stream *stream; /* NULL when closed */
+
+    bool is_exposing;
+    bool trigger_pending;
+    uint32_t pulses_seen;
+    uint64_t next_frame_id;
+    uint64_t next_start_ns; /* of a free-running exposure */
+};
+
+enum buffer_state { BUFFER_IDLE, BUFFER_QUEUED, BUFFER_ACQUIRING, BUFFER_DELIVERED };
+
+struct frame {
+    uint64_t id;
+    uint64_t timestamp_ns;
+    size_t filled_bytes;
+    uint32_t pixel_format;
+    uint32_t x_px, y_px, width_px, height_px, delivered_rows;
+    bool is_present; /* a frame was written since the buffer was announced */
+    bool is_incomplete;
+    bool is_too_large;
+};
+
+struct buffer {
+    struct module module;
+    struct stream *stream;
+    struct buffer *next_announced;
+    struct buffer *next_queued;
+    uint8_t *memory;
+    size_t bytes;
+    void *user;
+    bool is_ours;
+    bool is_new;
+    enum buffer_state state;
+    struct frame frame;
+};
+
+struct queue {
+    struct buffer *first, *last;
+    uint64_t length;
+};
+
+enum stream_state { STREAM_IDLE, STREAM_RUNNING, STREAM_STOPPING };
+
+struct stream {
+    struct module module;
+    struct device *device;
+    struct buffer *announced;
+    struct queue input, output;
+    enum stream_state state;
+    pthread_t thread;
+    uint64_t started, delivered, underruns;
+};
+
+/* errors.c: the last error of the calling thread. */
+GC_ERROR fail(GC_ERROR code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* lock.c */
+GC_ERROR producer_enter(void); /* takes the lock; fails (with the lock) before GCInitLib */
+void producer_lock(void);
+void producer_unlock(void);
+void producer_wait_until(uint64_t deadline_ns); /* releases the lock until something changed or the deadline */
+void producer_changed(void);
+bool producer_initialize(bool initialized); /* returns what it was before */
+uint64_t now_ns(void);
+
+/* The body of an exported function: the call under the lock. */
+#define LOCKED(call)                                 \
+    do {                                             \
+        GC_ERROR code_ = producer_enter();           \
+        if (code_ == GC_ERR_SUCCESS) code_ = (call); \
+        producer_unlock();                           \
+        return code_;                                \
+    } while (0)
+
+/* The same for functions whose `handle` must be that of a module `what` of a kind: `what` is then the module. */
+#define ON(what, kind, call)                                                                                       \
+    struct what *what;                                                                                             \
+    LOCKED((what = (struct what *)handle_resolve(handle, kind)) != NULL ? (call) : GC_ERR_INVALID_HANDLE)
+
+/* handles.c: handles never point to memory, so that a stale one is an error and not a crash. */
+bool handle_create(struct module *module, enum module_kind kind);
+struct module *handle_resolve(void *handle, enum module_kind kind); /* NULL with the last error set */
+void handle_release(struct module *module);
+
+/* answers.c: the standard's way to answer a query: type, size, then value. */
+struct answer {
+    INFO_DATATYPE *type;
+    void *buffer;
+    size_t *size;
+};
+GC_ERROR answer_string(struct answer answer, const char *text);
+GC_ERROR answer_bool8(struct answer answer, bool value);
+GC_ERROR answer_int32(struct answer answer, int32_t value);
+GC_ERROR answer_uint32(struct answer answer, uint32_t value);
+GC_ERROR answer_uint64(struct answer answer, uint64_t value);
+GC_ERROR answer_size(struct answer answer, size_t value);
+GC_ERROR answer_pointer(struct answer answer, void *value);
+GC_ERROR give_handle(void **target, void *handle);
+GC_ERROR give_count(uint32_t *target, uint32_t count);
+
+/* event.c */
+void events_release(struct module *source);
+
+/* buffer.c */
+void queue_push(struct queue *queue, struct buffer *buffer, enum buffer_state state);
+struct buffer *queue_pop(struct queue *queue);
+struct buffer *buffer_resolve(const struct stream *stream, void *handle);
+void buffer_release(struct buffer *buffer);
+
+/* Closing a module closes what is under it. */
+void system_close(void);
+void interface_close(struct interface *interface);
+void device_close(struct device *device);
+void stream_stop(struct stream *stream);
+void stream_close(struct stream *stream);
+
+/* interface.c */
+GC_ERROR interface_open(struct system *system, IF_HANDLE *handle);
+GC_ERROR interface_answer(INTERFACE_INFO_CMD command, struct answer answer);
+
+/* device.c */
+GC_ERROR device_open(struct interface *interface, const struct listing *listing, DEV_HANDLE *handle);
+GC_ERROR device_answer(const struct listing *listing, bool is_open, DEVICE_INFO_CMD command, struct answer answer);
+bool device_is_lost(const struct device *device);
+GC_ERROR device_check(const struct device *device); /* GC_ERR_IO when it is lost */
+
+/* stream.c */
+GC_ERROR stream_open(struct device *device, DS_HANDLE *handle);
+
+/* sensor.c */
+void *sensor_run(void *stream);
+void sensor_start(struct device *device);
+void sensor_software_trigger(struct device *device);
+
+#endif

@@ -1,0 +1,179 @@
+/* The sensor: one thread per running stream that waits for a trigger, exposes, reads out and delivers. */
+#include "producer.h"
+
+#define IDLE_POLL_NS 5000000u /* how often a changed link, stall or trigger mode is looked at */
+#define LINE_POLL_NS 500000u  /* how late a pulse on Line0 may be noticed */
+#define READOUT_NS_PER_PIXEL 1u
+
+static void accept_triggers(struct device *device, uint32_t count) {
+    bool accepted = count > 0 && !device->is_exposing && !device->trigger_pending;
+    if (accepted) device->trigger_pending = true;
+    atomic_fetch_add(&device->file.header->ignored_triggers, accepted ? count - 1 : count);
+}
+
+static void look_at_line(struct device *device) {
+    const struct registers *registers = &device->registers;
+    uint32_t pulses = atomic_load(&device->file.header->line0_pulses);
+    if (registers->is_acquiring && registers->trigger_is_on && registers->trigger_source == TRIGGER_BY_LINE0)
+        accept_triggers(device, pulses - device->pulses_seen);
+    device->pulses_seen = pulses;
+}
+
+void sensor_software_trigger(struct device *device) {
+    const struct registers *registers = &device->registers;
+    bool is_armed = registers->is_acquiring && registers->trigger_is_on && device->stream != NULL &&
+                    device->stream->state == STREAM_RUNNING && registers->trigger_source == TRIGGER_BY_SOFTWARE;
+    if (is_armed)
+        accept_triggers(device, 1);
+    else
+        atomic_fetch_add(&device->file.header->ignored_triggers, 1);
+}
+
+void sensor_start(struct device *device) {
+    struct camera_header *header = device->file.header;
+    if (device->registers.is_acquiring) return;
+    device->registers.is_acquiring = true;
+    device->trigger_pending = false;
+    device->pulses_seen = atomic_load(&header->line0_pulses);
+    device->next_frame_id = 0;
+    device->next_start_ns = 0;
+    atomic_fetch_add(&header->acquisitions, 1);
+}
+
+static bool may_go_on(const struct stream *stream) {
+    return stream->state == STREAM_RUNNING && !device_is_lost(stream->device);
+}
+
+/* False when the stream was stopped or the device was lost before the time came. */
+static bool wait_until(const struct stream *stream, uint64_t deadline_ns) {
+    for (uint64_t now = now_ns(); now < deadline_ns; now = now_ns()) {
+        if (!may_go_on(stream)) return false;
+        producer_wait_until(deadline_ns < now + IDLE_POLL_NS ? deadline_ns : now + IDLE_POLL_NS);
+    }
+    return may_go_on(stream);
+}
+
+/* Whether to expose now; if not, when to look again at the latest. */
+static bool is_triggered(struct device *device, uint64_t *look_again_ns) {
+    const struct registers *registers = &device->registers;
+    uint64_t now = now_ns();
+    *look_again_ns = now + IDLE_POLL_NS;
+    look_at_line(device);
+    if (!registers->is_acquiring) return false;
+    if (registers->trigger_is_on) {
+        if (registers->trigger_source == TRIGGER_BY_LINE0) *look_again_ns = now + LINE_POLL_NS;
+        if (!device->trigger_pending) return false;
+        device->trigger_pending = false;
+    } else {
+        uint64_t period_ns = (uint64_t)(1e9 / registers->frame_rate_hz);
+        if (now < device->next_start_ns) {
+            if (device->next_start_ns < *look_again_ns) *look_again_ns = device->next_start_ns;
+            return false;
+        }
+        /* Catch up with the schedule, unless exposure and readout take longer than the period. */
+        bool is_late = now >= device->next_start_ns + period_ns;
+        device->next_start_ns = (is_late ? now : device->next_start_ns) + period_ns;
+    }
+    return atomic_load(&device->file.header->stall) == 0;
+}
+
+static bool is_every(uint64_t frame_id, uint32_t n) { return n != 0 && (frame_id + 1) % n == 0; }
+
+static void read_out(struct buffer *buffer, const struct rendering *job, bool incomplete) {
+    const struct region *region = &job->region;
+    size_t row_bytes = (size_t)region->width_px * bytes_per_pixel(job->format);
+    struct frame *frame = &buffer->frame;
+    uint32_t rows = incomplete ? region->height_px / 2 : region->height_px;
+    frame->is_too_large = row_bytes * region->height_px > buffer->bytes;
+    if (frame->is_too_large) rows = 0;
+
+    frame->pixel_format = job->format;
+    frame->x_px = region->x_px;
+    frame->y_px = region->y_px;
+    frame->width_px = region->width_px;
+    frame->height_px = region->height_px;
+    frame->delivered_rows = rows;
+    frame->filled_bytes = row_bytes * rows;
+    frame->is_incomplete = rows < region->height_px;
+    frame->is_present = rows > 0;
+
+    /* The buffer is the sensor's while its state says so, and the stream outlives its thread. */
+    buffer->state = BUFFER_ACQUIRING;
+    uint8_t *memory = buffer->memory;
+    producer_unlock();
+    render(job, memory, rows);
+    producer_lock();
+}
+
+static void deliver(struct stream *stream, struct buffer *buffer) {
+    buffer->is_new = true;
+    queue_push(&stream->output, buffer, BUFFER_DELIVERED);
+    stream->delivered += 1;
+    struct camera_header *header = stream->device->file.header;
+    atomic_fetch_add(&header->delivered, 1);
+    if (buffer->frame.is_incomplete) atomic_fetch_add(&header->incomplete, 1);
+    producer_changed();
+}
+
+static void take_frame(struct stream *stream) {
+    struct device *device = stream->device;
+    struct camera_header *header = device->file.header;
+    struct camera_log_entry entry = {.frame_id = device->next_frame_id++,
+                                     .timestamp_ns = now_ns(),
+                                     .image_index = camera_file_next_image(header),
+                                     .acquisition = (uint32_t)atomic_load(&header->acquisitions)};
+    struct rendering job = {.source = device->file.images + entry.image_index * header->image_bytes,
+                            .source_format = header->pixel_format,
+                            .source_width_px = header->width,
+                            .format = device->registers.pixel_format,
+                            .region = device->registers.region,
+                            .exposure_us = device->registers.exposure_us,
+                            .gain_db = device->registers.gain_db};
+    uint64_t exposed_ns = entry.timestamp_ns + (uint64_t)(job.exposure_us * 1e3);
+    uint64_t pixels = (uint64_t)job.region.width_px * job.region.height_px;
+    stream->started += 1;
+    atomic_fetch_add(&header->exposed, 1);
+    device->is_exposing = true;
+    bool goes_on = wait_until(stream, exposed_ns);
+    look_at_line(device);
+    device->is_exposing = false;
+    if (!goes_on) return;
+
+    bool drop = is_every(entry.frame_id, atomic_load(&header->drop_every));
+    bool incomplete = is_every(entry.frame_id, atomic_load(&header->incomplete_every));
+    struct buffer *buffer = drop ? NULL : queue_pop(&stream->input);
+    if (buffer != NULL) {
+        buffer->frame = (struct frame){.id = entry.frame_id, .timestamp_ns = entry.timestamp_ns};
+        read_out(buffer, &job, incomplete);
+    }
+    if (!wait_until(stream, exposed_ns + pixels * READOUT_NS_PER_PIXEL)) {
+        if (buffer != NULL) queue_push(&stream->input, buffer, BUFFER_QUEUED);
+        return;
+    }
+    if (drop) {
+        entry.fate = FATE_DROPPED;
+        atomic_fetch_add(&header->dropped, 1);
+    } else if (buffer == NULL) {
+        entry.fate = FATE_UNDERRUN;
+        stream->underruns += 1;
+        atomic_fetch_add(&header->underruns, 1);
+    } else {
+        entry.fate = buffer->frame.is_incomplete ? FATE_INCOMPLETE : FATE_DELIVERED;
+    }
+    camera_file_log(header, entry);
+    if (buffer != NULL) deliver(stream, buffer);
+}
+
+void *sensor_run(void *argument) {
+    struct stream *stream = argument;
+    producer_lock();
+    while (stream->state == STREAM_RUNNING) {
+        uint64_t look_again_ns = now_ns() + IDLE_POLL_NS;
+        if (!device_is_lost(stream->device) && is_triggered(stream->device, &look_again_ns))
+            take_frame(stream);
+        else if (stream->state == STREAM_RUNNING)
+            producer_wait_until(look_again_ns);
+    }
+    producer_unlock();
+    return NULL;
+}
