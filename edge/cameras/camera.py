@@ -29,7 +29,7 @@ class FrameArrived:
 
 @dataclass(frozen=True, slots=True)
 class FramesMissing:
-    """A gap in the frame ids: `count` frames were lost on their way, or came while every slot of the ring was in use."""
+    """A gap in the frame ids: `count` frames were lost on their way, or found every slot of the ring in use."""
 
     count: int
     first_frame_id: int

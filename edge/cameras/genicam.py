@@ -8,16 +8,17 @@ import os
 import signal
 import time
 from collections import deque
+from dataclasses import dataclass
 from multiprocessing import reduction
 from typing import TYPE_CHECKING
 
 from edge.cameras.camera import CameraEvent, CameraInfo, CameraState, FrameArrived, StateChanged, TriggerFailed
 from edge.cameras.grabber import run_grabber
 from edge.cameras.link import FrameHeader, GrabberMessage
-from edge.cameras.producers import find_producers
+from edge.cameras.producers import describe_exit, find_producers, producer_crash
 from edge.cameras.ring import Ring, RingGeometry
 from edge.config import GenicamConfig, TriggerConfig
-from edge.errors import InputError, ProducerError
+from edge.errors import InputError
 from edge.frame import Frame
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 
 # How long a grabber may take to close the device before it is killed.
 END_LIMIT_S = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    frame: Frame
+    ring: Ring
+    slot: int
 
 
 class GenicamCamera:
@@ -46,7 +54,7 @@ class GenicamCamera:
         self._setup_error: InputError | None = None
         self._rings = 0
         self._ring: Ring
-        self._held: dict[int, tuple[Ring, int]] = {}
+        self._held: dict[int, _Held] = {}
 
     @property
     def info(self) -> CameraInfo | None:
@@ -94,13 +102,16 @@ class GenicamCamera:
         return self._events.popleft()
 
     def release(self, frame: Frame) -> None:
-        """Give the frame's slot back. The samples stay readable as long as the array lives, but may change.
+        """Give the frame's slot back; its samples may change from now on.
 
         Raises:
-            KeyError: it was released before.
+            ValueError: it is not held, so the slot may be another frame's by now.
         """
-        ring, slot = self._held.pop(frame.ring_slot)
-        ring.release(slot)
+        held = self._held.get(frame.ring_slot)
+        if held is None or held.frame is not frame:
+            raise ValueError(f"frame {frame.frame_id} was released before")
+        del self._held[frame.ring_slot]
+        held.ring.release(held.slot)
 
     def stop(self) -> None:
         """End the grabber; frames still held stay valid, triggers outstanding fail."""
@@ -157,9 +168,7 @@ class GenicamCamera:
         self._ring.accept(header.ring_slot)
         if header.trigger_id is not None:
             del self._outstanding[header.trigger_id]
-        ring_slot = self._rings * self._config.ring_slots + header.ring_slot
-        self._held[ring_slot] = (self._ring, header.ring_slot)
-        return Frame(
+        frame = Frame(
             image=self._ring.image(header.ring_slot, header.shape),
             pixel_format=header.pixel_format,
             frame_id=header.frame_id,
@@ -169,8 +178,10 @@ class GenicamCamera:
             received_utc_ns=header.received_utc_ns,
             exposure_us=header.exposure_us,
             is_complete=header.is_complete,
-            ring_slot=ring_slot,
+            ring_slot=self._rings * self._config.ring_slots + header.ring_slot,
         )
+        self._held[frame.ring_slot] = _Held(frame, self._ring, header.ring_slot)
+        return frame
 
     def _change_state(self, change: StateChanged) -> None:
         self._state, self._reason = change.state, change.reason
@@ -186,14 +197,12 @@ class GenicamCamera:
         was = self._state
         exit_code = self._end_process(process)
         self._process = None
-        ended = f"signal {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit status {exit_code}"
         if was is CameraState.DISCOVER and exit_code < 0 and exit_code != -signal.SIGKILL:
-            self._setup_error = ProducerError(
-                f"a producer ended the process that loaded it with {ended} ({self._reason})",
-                "give the camera maker's .cti file for this machine",
-            )
+            self._setup_error = producer_crash(self._reason, exit_code)
         if self._setup_error is None and was is not CameraState.LOST:
-            self._change_state(StateChanged(CameraState.LOST, f"the grabber process ended with {ended}"))
+            self._change_state(
+                StateChanged(CameraState.LOST, f"the grabber process ended with {describe_exit(exit_code)}")
+            )
         reason = f"next try in {self._config.backoff_s:g} s" if self._setup_error is None else str(self._setup_error)
         self._change_state(StateChanged(CameraState.BACKOFF, reason))
         self._restart_at_s = time.monotonic() + self._config.backoff_s

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.cameras.camera import CameraInfo
-from edge.cameras.producers import describe_device, find_producers, load_producers
-from edge.errors import InputError, ProducerError
+from edge.cameras.producers import describe_device, find_producers, load_producers, producer_crash
+from edge.errors import InputError
 
 if TYPE_CHECKING:
     from edge.cameras.link import Link
@@ -44,11 +44,7 @@ def list_cameras(producer: Path | None) -> list[CameraInfo]:
         answer: list[CameraInfo] | InputError = link.recv()
     except EOFError as error:
         process.join()
-        names = ", ".join(f"'{path}'" for path in paths)
-        raise ProducerError(
-            f"a producer ended the process that loaded it ({names}, exit status {process.exitcode})",
-            "give the camera maker's .cti file for this machine",
-        ) from error
+        raise producer_crash(f"loading {', '.join(map(str, paths))}", process.exitcode or 0) from error
     finally:
         link.close()
         process.join()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,4 +86,17 @@ def describe_device(device: DeviceInfo) -> CameraInfo:
         user_id=told["user_defined_name"] or "",
         vendor=told["vendor"] or "",
         model=told["model"] or "",
+    )
+
+
+def describe_exit(exit_code: int) -> str:
+    """How a process ended, in words; negative codes are signals."""
+    return f"signal {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit status {exit_code}"
+
+
+def producer_crash(what: str, exit_code: int) -> ProducerError:
+    """The error for a producer that ended the process which was doing `what`."""
+    return ProducerError(
+        f"{what} ended the process with {describe_exit(exit_code)}",
+        "give the camera maker's .cti file for this machine",
     )
