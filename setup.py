@@ -14,13 +14,12 @@ EDGE = [
     "tomli>=2,<3; python_version < '3.11'",
 ]
 DASHBOARD = ["starlette>=0.40,<2", "uvicorn>=0.30,<1"]
-DEMO = ["amqtt>=0.11,<0.13"]
+DEMO = ["jsonschema>=4.22,<5", "amqtt>=0.11,<0.13"]
 TRAINING = ["onnx>=1.17,<2", "scikit-learn>=1.4,<2", "torch>=2.4,<3", "tqdm>=4.66,<5"]
 DEV = [
     "coverage[toml]>=7.6",
     "hypothesis>=6.100",
     "import-linter>=2.1",
-    "jsonschema>=4.22",
     "mypy>=1.11",
     "pycocotools>=2.0.8",
     "pytest>=8.2",
