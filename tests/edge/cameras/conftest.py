@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import genicam
+import numpy as np
 import pytest
 
 from edge.cameras.camera import Camera, CameraEvent, CameraState, FrameArrived, StateChanged
-from edge.frame import Frame
+from edge.config import GenicamConfig
+from edge.frame import Frame, Image
+from simulator.build import build
+from simulator.replay import ReplayCamera
 
 Event = TypeVar("Event")
 
@@ -89,3 +93,23 @@ def build_library(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return build
+
+
+@pytest.fixture(scope="session")
+def replay_images() -> Image:
+    """Four colour images, (4, 48, 64, 3)."""
+    return np.random.default_rng(3).integers(0, 256, (4, 48, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def replay(tmp_path: Path, replay_images: Image, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplayCamera]:
+    """The bench of a simulated colour camera, serial R1, which processes started from here see."""
+    monkeypatch.setenv("REPLAY_CAMERAS", str(tmp_path))
+    with ReplayCamera.create(tmp_path, "R1", replay_images, user_id="above the belt") as camera:
+        yield camera
+
+
+@pytest.fixture
+def replay_config(replay: ReplayCamera) -> GenicamConfig:
+    """A configuration that selects the simulated camera."""
+    return GenicamConfig(producer=build(), serial=replay.serial, backoff_s=0.1)

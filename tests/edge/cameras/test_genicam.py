@@ -18,7 +18,7 @@ import pytest
 
 from edge.cameras.camera import CameraInfo, CameraState, FrameArrived, FramesMissing, StateChanged, TriggerFailed
 from edge.cameras.genicam import GenicamCamera
-from edge.config import GenicamConfig, TriggerConfig
+from edge.config import FeatureValue, GenicamConfig, TriggerConfig
 from edge.errors import CameraSetupError
 from edge.frame import PixelFormat
 
@@ -39,8 +39,17 @@ class Subject:
         return GenicamCamera(self.config.model_copy(update=changes), FREE_RUN)
 
 
-@pytest.fixture(params=["viky mono", "viky colour"])
+@pytest.fixture(params=["viky mono", "viky colour", "replay"])
 def subject(request: pytest.FixtureRequest, viky: Path) -> Subject:
+    if request.param == "replay":
+        config: GenicamConfig = request.getfixturevalue("replay_config")
+        features: dict[str, FeatureValue] = {"PixelFormat": "BayerRG8", "AcquisitionFrameRate": 100}
+        return Subject(
+            config.model_copy(update={"features": features}),
+            CameraInfo("R1", "above the belt", "tfanet-edge", "Replay"),
+            (48, 64),
+            PixelFormat.BAYER_RG8,
+        )
     is_colour = request.param == "viky colour"
     features = {
         "PixelFormat": "RGBa8" if is_colour else "Mono8",
@@ -224,7 +233,7 @@ def test_the_grabber_ends_with_its_parent(viky: Path) -> None:
     program = f"""
         import time
         from edge.cameras.genicam import GenicamCamera
-        from edge.config import GenicamConfig, TriggerConfig
+        from edge.config import FeatureValue, GenicamConfig, TriggerConfig
 
         if __name__ == "__main__":
             camera = GenicamCamera(GenicamConfig(producer={str(viky)!r}, serial="0"), TriggerConfig(mode="free_run"))
