@@ -181,12 +181,13 @@ class ReplayCamera:
         Raises:
             CameraSetupError: the file is missing or is no camera of this version.
         """
+        expected = MAGIC + VERSION.to_bytes(4, "little")
         try:
             with path.open("rb") as file:
-                start = np.frombuffer(file.read(16), dtype=np.dtype([("magic", "S8"), ("version", "<u4", (2,))]))
-        except (OSError, ValueError) as error:
-            raise CameraSetupError(f"'{path}' cannot be read as a camera: {error}", "create it first") from error
-        if start["magic"][0] != MAGIC or start["version"][0, 0] != VERSION:
+                start = file.read(len(expected))
+        except OSError as error:
+            raise CameraSetupError(f"'{path}' cannot be read: {error}", "create the camera first") from error
+        if start != expected:
             raise CameraSetupError(f"'{path}' is no camera of version {VERSION}", "create it again")
         return cls(path)
 

@@ -26,8 +26,9 @@ struct buffer *queue_pop(struct queue *queue) {
 
 static void queue_remove(struct queue *queue, const struct buffer *unwanted) {
     struct queue kept = {0};
+    enum buffer_state state = unwanted->state;
     for (struct buffer *buffer; (buffer = queue_pop(queue)) != NULL;)
-        if (buffer != unwanted) queue_push(&kept, buffer, unwanted->state);
+        if (buffer != unwanted) queue_push(&kept, buffer, state);
     *queue = kept;
 }
 
