@@ -56,10 +56,10 @@ def outline(image_rgb: Image, mask: Image, scale: int = 1) -> Image:
     """
     drawn = enlarge(image_rgb, scale)
     size = (drawn.shape[1], drawn.shape[0])
-    large_mask = cv2.resize((mask != 0).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    for thickness_px, colour in ((5 * scale, (0, 0, 0)), (3 * scale, _OUTLINE_RGB)):
-        ring = cv2.dilate(large_mask, _disc(thickness_px)) != large_mask
-        drawn[ring] = colour
+    share = cv2.resize((mask != 0).astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    inside = (share >= 0.5).astype(np.uint8)
+    for diameter_px, colour in ((4 * scale + 1, (0, 0, 0)), (2 * scale + 1, _OUTLINE_RGB)):
+        drawn[cv2.dilate(inside, _disc(diameter_px)) != inside] = colour
     return drawn
 
 

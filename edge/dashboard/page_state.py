@@ -67,7 +67,7 @@ def inspection_record(inspection: Inspection) -> dict[str, object]:
         "score": verdict.score and verdict.score.image,
         "threshold": verdict.score and verdict.score.threshold,
         "infer_ms": verdict.timing_ms.infer,
-        "total_ms": verdict.timing_ms.total,
+        "durable_ms": inspection.durable_ms,
         "views": views(inspection),
         "defects": _defects(inspection),
         "defects_total": verdict.defects_total,

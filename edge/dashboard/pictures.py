@@ -12,7 +12,7 @@ from edge.dashboard.page_state import View, views
 from edge.dashboard.scoreboard import Scoreboard
 from edge.frame import Image
 
-_SCALE = 2
+_SCALE = 3
 _KEPT = 96  # the rejected parts of a full strip in every view, and the newest parts
 
 

@@ -112,7 +112,7 @@ function showPart(part, ageSeconds, pixelThreshold) {
   put("score", decimals(part.score));
   put("threshold", decimals(part.threshold));
   byId("meter-fill").style.width = part.score === null ? "0" : `${Math.min(100, (part.score / part.threshold) * 50)}%`;
-  put("total-ms", milliseconds(part.total_ms));
+  put("latency-ms", milliseconds(part.durable_ms));
   put("infer-ms", milliseconds(part.infer_ms));
   put("age", age(ageSeconds));
   put("recipe", part.recipe);
@@ -139,7 +139,7 @@ function showDefects(part, pixelThreshold) {
   if (part.defects_total > rows.length) {
     rows.push(make("tr", {}, [make("td", { className: "empty", colSpan: 4, textContent: `and ${part.defects_total - rows.length} more` })]));
   }
-  const none = part.score === null ? "Not analysed" : "None";
+  const none = { OK: "None", NG: "No single spot reaches the pixel limit" }[part.verdict] ?? "Not analysed";
   byId("defects").replaceChildren(...(rows.length ? [head, ...rows] : [make("tr", {}, [make("td", { className: "empty", textContent: none })])]));
 }
 
@@ -281,11 +281,12 @@ function render(state) {
   showStation(station);
   showCounts(state.counts);
   if (part) showPart(part, state.newest_age_s, state.pixel_threshold);
-  if (!station.camera_streams) showVerdict("OFFLINE", "Nothing is inspected", "NO CAMERA", station.camera_reason);
+  if (!station.camera_streams) showVerdict("OFFLINE", "Nothing is inspected", "NO CAMERA", "");
   else if (!part) showVerdict("WAITING", "No part yet", "WAITING", "");
   showRejected(state.ng);
   drawTrend(state.trend);
-  document.body.classList.toggle("stale", !station.camera_streams);
+  document.body.classList.remove("lost");
+  document.body.classList.toggle("idle", !station.camera_streams);
   showBanner(station.camera_streams ? "" : `Camera ${station.camera_state.toLowerCase()}: ${station.camera_reason}`, "camera");
 }
 
@@ -296,7 +297,7 @@ function showBanner(text, level) {
 }
 
 function showLost() {
-  document.body.classList.add("stale");
+  document.body.classList.replace("idle", "lost") || document.body.classList.add("lost");
   showVerdict("OFFLINE", "Nothing shown is live", "OFFLINE", "");
   showBanner("Connection to the station lost – nothing on this page is live", "lost");
 }

@@ -145,6 +145,17 @@ def new_dashboard(line: Line) -> Iterator[Callable[..., Dashboard]]:
         dashboard.stop()
 
 
+@pytest.fixture(scope="module")
+def quiet_address() -> Iterator[str]:
+    """Of a dashboard that never sees a part, for all tests of a module."""
+    quiet = Line()
+    dashboard = Dashboard(
+        quiet.side_channel, lambda: quiet.status, identity=IDENTITY, pixel_threshold=PIXEL_THRESHOLD, port=0
+    )
+    yield dashboard.start()
+    dashboard.stop()
+
+
 @pytest.fixture
 def dashboard(new_dashboard: Callable[..., Dashboard]) -> Dashboard:
     return new_dashboard()
