@@ -6,7 +6,7 @@ Exit status: 0 done, 1 failed, 2 the input is wrong (one line on standard error 
 from __future__ import annotations
 
 import argparse
-import signal
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -38,8 +38,6 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit status."""
-    # A closed pipe (`| head`) ends the program quietly, as it does for other commands.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     arguments = _parse(sys.argv[1:] if argv is None else list(argv))
     try:
         return int(arguments.handler(arguments))
@@ -49,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # `| head` closed our output; without this, Python would complain again when it flushes at exit.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+        return 1
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -77,12 +77,16 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.set_defaults(handler=_handle)
 
 
-def stop_on_signals() -> threading.Event:
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set, so that the station stops between two frames."""
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -105,8 +109,8 @@ def open_dashboard(station: Station, config: StationConfig) -> Iterator[str]:
 def _handle(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     config = load_config(arguments.config)
-    stop = stop_on_signals()
     with ExitStack() as resources:
+        stop = resources.enter_context(stop_on_signals())
         station = resources.enter_context(open_station(config, is_simulated=False))
         if config.dashboard.enabled:
             _log.info("page at %s", resources.enter_context(open_dashboard(station, config)))

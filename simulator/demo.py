@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.bundle import load_bundle
 from edge.config import (
     DashboardConfig,
     EngineConfig,
@@ -90,6 +91,7 @@ def _handle(arguments: argparse.Namespace) -> int:
     if arguments.json and arguments.triggers is None:
         raise ConfigError("--json sums up a run that ends", "give --triggers N as well")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    load_bundle(arguments.bundle)  # a wrong one is told before anything is rendered
     with ExitStack() as resources:
         host, port = resources.enter_context(_broker(arguments.broker))
         directory = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="tfanet-edge-demo-")))
@@ -102,8 +104,9 @@ def _handle(arguments: argparse.Namespace) -> int:
 
 def _show(config: StationConfig, scene: Scene) -> int:
     """With a page, until Ctrl-C."""
-    topics, stop = Topics(config.identity), stop_on_signals()
+    topics = Topics(config.identity)
     with ExitStack() as resources:
+        stop = resources.enter_context(stop_on_signals())
         resources.enter_context(shop_floor(config.mqtt.host, config.mqtt.port, topics, scene, say=True))
         station = resources.enter_context(open_station(config, is_simulated=True))
         page = resources.enter_context(open_dashboard(station, config))
@@ -121,8 +124,8 @@ def _count(config: StationConfig, scene: Scene, triggers: int, *, as_json: bool)
     with shop_floor(config.mqtt.host, config.mqtt.port, topics, scene, say=not as_json) as floor:
         with open_station(config, is_simulated=True) as station:
             record = station.side_channel.subscribe(triggers)
-            stop = stop_on_signals()
-            station.run(stop, triggers)
+            with stop_on_signals() as stop:
+                station.run(stop, triggers)
             fired = station.verdicts.total()
             received = floor.collect(fired, _DRAIN_S)
             statistics = _await_acknowledgements(station.publisher)
@@ -182,14 +185,16 @@ def _progress(what: str, done: int, total: int) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 upwards")
+    return int(text)
 
 
 def _share(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
     if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")
     return number

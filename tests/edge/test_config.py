@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from edge.config import FolderConfig, GenicamConfig, load_config
@@ -62,3 +65,19 @@ def test_what_is_wrong_is_named_with_its_value(write, text, words):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere\.toml' cannot be read"):
         load_config(tmp_path / "nowhere.toml")
+
+
+SAMPLE = Path(__file__).parents[2] / "systemd" / "station.toml"
+
+
+def test_the_sample_file_names_every_key_with_its_default():
+    text = SAMPLE.read_text()
+    loaded = load_config(SAMPLE)
+    for section in ("identity", "trigger", "engine", "judge", "mqtt", "outbox", "dashboard"):
+        model = type(getattr(loaded, section))
+        for key, field in model.model_fields.items():
+            assert re.search(rf"^(# )?{key} = ", text, re.MULTILINE), f"{section}.{key}"
+            if section != "identity" and key != "path" and field.default is not None:
+                assert getattr(getattr(loaded, section), key) == field.default, f"{section}.{key}"
+    for key in GenicamConfig.model_fields.keys() - {"features", "user_id"}:
+        assert re.search(rf"^(# )?{key} = ", text, re.MULTILINE), f"camera.{key}"
