@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
-from edge.cameras.acquirer import Acquirer, ImageLayout, image_of, timestamp_ns
+from edge.cameras.acquirer import Acquirer
 from edge.cameras.camera import FramesMissing, TriggerFailed
+from edge.cameras.layout import ImageLayout, image_in, timestamp_ns
 from edge.cameras.link import FrameHeader
 from edge.cameras.ring import RingGeometry, create_ring
 from edge.config import GenicamConfig
@@ -46,7 +48,7 @@ class Stream:
         self._is_exposing = False
         self._last_frame_id: int | None = None
         self._alive_at_s = time.monotonic()
-        geometry = RingGeometry(config.ring_slots, layout.size_bytes)
+        geometry = RingGeometry(config.ring_slots, math.prod(layout.shape))
         self._ring, descriptor = create_ring(geometry)
         link.send(geometry)
         reduction.send_handle(link, descriptor, os.getppid())
@@ -118,7 +120,7 @@ class Stream:
         if slot is None:  # the consumer is behind: the next frame delivered shows the gap
             self._acquirer.requeue(buffer)
             return
-        image, is_complete = image_of(buffer, self._layout)
+        image, is_complete = image_in(buffer, self._layout)
         self._ring.image(slot, image.shape)[...] = image
         frame_id, camera_ns = int(buffer.frame_id), timestamp_ns(buffer)
         self._acquirer.requeue(buffer)

@@ -125,6 +125,14 @@ def test_incomplete_frames_are_told_as_such(
     assert frames[1].image.shape == replay_images[1].shape
 
 
+def test_a_frame_of_which_nothing_arrived_is_incomplete(replay: ReplayCamera, make: Any, bench: MakeBench) -> None:
+    replay.incomplete_every = 1
+    run = bench(make(features={"PixelFormat": "RGB8", "Height": 1})).start()
+    run.camera.trigger(1)
+    frame = run.frame()
+    assert (frame.is_complete, frame.trigger_id, frame.image.shape) == (False, 1, (1, 64, 3))
+
+
 def test_a_trigger_without_a_frame_fails_and_the_next_gets_its_own(
     replay: ReplayCamera, replay_images: Any, make: Any, bench: MakeBench
 ) -> None:

@@ -28,7 +28,7 @@ def run_verb(*arguments: str) -> int:
     return status
 
 
-@pytest.fixture(params=["text", "program", "library", "missing", "crashing"])
+@pytest.fixture(params=["text", "program", "library", "missing", "crashing", "refusing"])
 def bad_producer(
     request: pytest.FixtureRequest, tmp_path: Path, build_library: Callable[[str], Path]
 ) -> tuple[Path, str]:
@@ -38,6 +38,8 @@ def bad_producer(
         return path, "does not exist"
     if request.param == "crashing":
         return build_library("int GCInitLib(void) { return *(volatile int *)0; }"), "SIGSEGV"
+    if request.param == "refusing":
+        return build_library("int GCInitLib(void) { return -1001; }"), "does not open"
     if request.param == "text":
         path.write_text("this is no producer\n")
     elif request.param == "program":
