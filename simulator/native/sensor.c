@@ -3,6 +3,7 @@
 
 #define IDLE_POLL_NS 5000000u /* how often a changed link, stall or trigger mode is looked at */
 #define LINE_POLL_NS 500000u  /* how late a pulse on Line0 may be noticed */
+#define CATCH_UP_NS 50000000u /* how far a free run may be behind its schedule before it starts a new one */
 #define READOUT_NS_PER_PIXEL 1u
 
 static void accept_triggers(struct device *device, uint32_t count) {
@@ -70,9 +71,9 @@ static bool is_triggered(struct device *device, uint64_t *look_again_ns) {
             if (device->next_start_ns < *look_again_ns) *look_again_ns = device->next_start_ns;
             return false;
         }
-        /* Catch up with the schedule, unless exposure and readout take longer than the period. */
-        bool is_late = now >= device->next_start_ns + period_ns;
-        device->next_start_ns = (is_late ? now : device->next_start_ns) + period_ns;
+        /* A busy host is caught up with; exposures longer than the period must not pile up. */
+        bool is_far_behind = now - device->next_start_ns > period_ns + CATCH_UP_NS;
+        device->next_start_ns = (is_far_behind ? now : device->next_start_ns) + period_ns;
     }
     return atomic_load(&device->file.header->stall) == 0;
 }

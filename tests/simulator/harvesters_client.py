@@ -76,8 +76,9 @@ class Client:
             time.sleep(0.0005)
         names = ("frame_id", "timestamp_ns", "width", "height", "pixel_format", "size_filled", "delivered_image_height")
         frame: dict[str, Any] = {name: getattr(buffer, name) for name in names}
-        frame["bytes"] = bytes(buffer.raw_buffer)[: buffer.size_filled]
-        frame["is_image_present"] = buffer.is_image_present()
+        # raw_buffer is the memory itself: without a copy it changes when the buffer is queued again.
+        frame["bytes"] = bytes(memoryview(buffer.raw_buffer)[: buffer.size_filled])
+        frame["is_image_present"] = buffer.contains_image()
         buffer.parent.queue_buffer(buffer)
         return frame
 

@@ -96,5 +96,5 @@ def test_files_that_are_no_camera_are_refused(tmp_path: Path, content: bytes | N
     path = tmp_path / "x.cam"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(CameraSetupError, match="x.cam"):
+    with pytest.raises(CameraSetupError, match=r"x\.cam"):
         ReplayCamera.open(path)
