@@ -225,7 +225,7 @@ def parse_broker_address(text: str) -> tuple[str, int]:
         raise BrokerAddressError(f"broker address '{text}' cannot be one ({error})", remedy) from error
     if address.scheme != "mqtt":
         raise BrokerAddressError(f"broker address '{text}' has the scheme '{address.scheme}'", remedy)
-    if not host or any(character.isspace() for character in text) or port == 0:
+    if not host or any(character.isspace() for character in text) or port == 0 or text.endswith(":"):
         raise BrokerAddressError(f"broker address '{text}' has no usable host and port", remedy)
     if address.username is not None or address.path.strip("/") or address.query or address.fragment:
         raise BrokerAddressError(
