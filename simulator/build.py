@@ -43,13 +43,17 @@ def build(sanitize: bool = False) -> Path:
     fingerprint = _fingerprint(command)
     if target.exists() and stamp.exists() and stamp.read_text() == fingerprint:
         return target
-    directory.mkdir(parents=True, exist_ok=True)
     unfinished = directory / f"replay.{os.getpid()}.cti"
-    done = subprocess.run([*command, "-o", str(unfinished)], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ProducerError(f"the C compiler refused the simulated camera:\n{done.stderr}", "use GCC 9 or newer")
-    unfinished.replace(target)
-    stamp.write_text(fingerprint)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run([*command, "-o", str(unfinished)], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ProducerError(f"the C compiler refused the simulated camera:\n{done.stderr}", "use GCC 9 or newer")
+        stamp.unlink(missing_ok=True)
+        unfinished.replace(target)
+        stamp.write_text(fingerprint)
+    except OSError as error:
+        raise ProducerError(f"the simulated camera cannot be built: {error}", f"make '{directory}' writable") from error
     return target
 
 

@@ -104,11 +104,6 @@ GC_ERROR device_answer(const struct listing *listing, bool is_open, DEVICE_INFO_
     }
 }
 
-static GC_ERROR close_device(struct device *device) {
-    device_close(device);
-    return GC_ERR_SUCCESS;
-}
-
 static GC_ERROR get_stream_id(uint32_t index, struct answer answer) {
     if (index != 0) return fail(GC_ERR_INVALID_INDEX, "stream %u of 1", index);
     return answer_string(answer, STREAM_ID);
@@ -122,7 +117,7 @@ static GC_ERROR open_stream(struct device *device, const char *id, DS_HANDLE *st
     return stream_open(device, stream);
 }
 
-GC_API DevClose(DEV_HANDLE handle) { ON(device, DEVICE, close_device(device)); }
+GC_API DevClose(DEV_HANDLE handle) { ON(device, DEVICE, (device_close(device), GC_ERR_SUCCESS)); }
 
 GC_API DevGetInfo(DEV_HANDLE handle, DEVICE_INFO_CMD command, INFO_DATATYPE *type, void *buffer, size_t *size) {
     ON(device, DEVICE, device_answer(&device->listing, true, command, (struct answer){type, buffer, size}));

@@ -92,7 +92,8 @@ static GC_ERROR look(struct event *event, struct buffer **buffer) {
 }
 
 static GC_ERROR get_data(EVENT_HANDLE handle, struct answer answer, uint64_t timeout_ms) {
-    if (answer.size == NULL || (answer.buffer != NULL && *answer.size < sizeof(EVENT_NEW_BUFFER_DATA)))
+    if (answer.size == NULL) return fail(GC_ERR_INVALID_PARAMETER, "the size must not be NULL");
+    if (answer.buffer != NULL && *answer.size < sizeof(EVENT_NEW_BUFFER_DATA))
         return fail(GC_ERR_BUFFER_TOO_SMALL, "event data takes %zu bytes", sizeof(EVENT_NEW_BUFFER_DATA));
     uint64_t now = now_ns();
     uint64_t deadline_ns = timeout_ms > (UINT64_MAX - now) / 1000000u ? UINT64_MAX : now + timeout_ms * 1000000u;

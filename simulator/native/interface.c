@@ -122,12 +122,7 @@ static GC_ERROR open_device(struct interface *interface, const char *id, DEV_HAN
     return device_open(interface, listing, device);
 }
 
-static GC_ERROR close_interface(struct interface *interface) {
-    interface_close(interface);
-    return GC_ERR_SUCCESS;
-}
-
-GC_API IFClose(IF_HANDLE handle) { ON(interface, INTERFACE, close_interface(interface)); }
+GC_API IFClose(IF_HANDLE handle) { ON(interface, INTERFACE, (interface_close(interface), GC_ERR_SUCCESS)); }
 
 GC_API IFGetParentTL(IF_HANDLE handle, TL_HANDLE *system) { ON(interface, INTERFACE, give_handle(system, interface->system->module.handle)); }
 

@@ -51,11 +51,6 @@ void stream_close(struct stream *stream) {
     free(stream);
 }
 
-static GC_ERROR close_stream(struct stream *stream) {
-    stream_close(stream);
-    return GC_ERR_SUCCESS;
-}
-
 static GC_ERROR stop(struct stream *stream) {
     if (stream->state == STREAM_IDLE) return fail(GC_ERR_RESOURCE_IN_USE, "the stream is not running");
     stream_stop(stream);
@@ -136,7 +131,7 @@ static GC_ERROR answer_stream(const struct stream *stream, STREAM_INFO_CMD comma
     }
 }
 
-GC_API DSClose(DS_HANDLE handle) { ON(stream, STREAM, close_stream(stream)); }
+GC_API DSClose(DS_HANDLE handle) { ON(stream, STREAM, (stream_close(stream), GC_ERR_SUCCESS)); }
 
 GC_API DSGetInfo(DS_HANDLE handle, STREAM_INFO_CMD command, INFO_DATATYPE *type, void *buffer, size_t *size) {
     ON(stream, STREAM, answer_stream(stream, command, (struct answer){type, buffer, size}));

@@ -14,13 +14,7 @@ GC_API GCInitLib(void) {
     return code;
 }
 
-static GC_ERROR close_library(void) {
-    system_close();
-    producer_initialize(false);
-    return GC_ERR_SUCCESS;
-}
-
-GC_API GCCloseLib(void) { LOCKED(close_library()); }
+GC_API GCCloseLib(void) { LOCKED((system_close(), producer_initialize(false), GC_ERR_SUCCESS)); }
 
 static const char *library_path(void) {
     Dl_info info;
@@ -56,7 +50,7 @@ static GC_ERROR answer_system(TL_INFO_CMD command, struct answer answer) {
 }
 
 GC_API GCGetInfo(TL_INFO_CMD command, INFO_DATATYPE *type, void *buffer, size_t *size) {
-    /* The one query that is allowed before GCInitLib. */
+    /* Needs no state, so it answers before GCInitLib, too. */
     return answer_system(command, (struct answer){type, buffer, size});
 }
 
@@ -78,11 +72,6 @@ void system_close(void) {
     events_release(&the_system.module);
     handle_release(&the_system.module);
     the_system.is_open = false;
-}
-
-static GC_ERROR close_system(void) {
-    system_close();
-    return GC_ERR_SUCCESS;
 }
 
 static GC_ERROR update_interfaces(bool8_t *changed) {
@@ -112,7 +101,7 @@ static GC_ERROR open_interface(struct system *system, const char *id, IF_HANDLE 
     return interface_open(system, interface);
 }
 
-GC_API TLClose(TL_HANDLE handle) { ON(system, SYSTEM, close_system()); }
+GC_API TLClose(TL_HANDLE handle) { ON(system, SYSTEM, (system_close(), GC_ERR_SUCCESS)); }
 
 GC_API TLGetInfo(TL_HANDLE handle, TL_INFO_CMD command, INFO_DATATYPE *type, void *buffer, size_t *size) {
     ON(system, SYSTEM, answer_system(command, (struct answer){type, buffer, size}));

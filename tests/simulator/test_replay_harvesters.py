@@ -213,6 +213,23 @@ def test_free_run_keeps_its_rate_and_its_clock(opened: Any) -> None:
     assert timestamps[-1] < latched_ns < time.monotonic_ns()
 
 
+def test_the_log_keeps_the_newest(client: Any, cameras: Path) -> None:
+    camera = ReplayCamera.create(cameras, "B2", GREY)
+    client.devices()
+    client.open("B2")
+    client.set("B2", "ExposureTime", 10.0)
+    client.set("B2", "AcquisitionFrameRate", 2000.0)
+    client.start("B2")
+    while camera.counters.exposed < 1200:
+        time.sleep(0.02)
+    client.stop("B2")
+    log = camera.exposures()
+    assert len(log) == 1024
+    assert [exposure.frame_id for exposure in log] == list(range(log[0].frame_id, log[0].frame_id + 1024))
+    assert all(exposure.image_index == exposure.frame_id % 2 for exposure in log)
+    assert all(exposure.acquisition == 1 for exposure in log)
+
+
 def test_a_dropped_frame_leaves_a_gap(opened: Any, camera: ReplayCamera) -> None:
     camera.drop_every = 3
     opened.start("C1")
