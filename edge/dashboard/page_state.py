@@ -11,7 +11,7 @@ from edge.config import Identity
 from edge.dashboard.scoreboard import Reading
 from edge.observer import Inspection
 
-View = Literal["frame", "heatmap", "outline"]
+View = Literal["frame", "heatmap", "outline", "thumbnail"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def inspection_record(inspection: Inspection) -> dict[str, object]:
 
 
 def views(inspection: Inspection) -> list[View]:
-    """The pictures that exist of it."""
+    """The pictures that exist of it, besides its thumbnail."""
     if inspection.image_rgb is None:
         return []
     available: list[View] = ["frame"]
@@ -93,7 +93,7 @@ def _rejected(inspection: Inspection) -> dict[str, object]:
         "seq": verdict.seq,
         "ts": verdict.ts,
         "score": verdict.score and verdict.score.image,
-        "views": views(inspection),
+        "has_picture": inspection.image_rgb is not None,
     }
 
 

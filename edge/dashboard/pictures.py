@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edge import overlay
-from edge.dashboard.page_state import View, views
+from edge.dashboard.page_state import View
 from edge.dashboard.scoreboard import Scoreboard
 from edge.frame import Image
 
@@ -33,15 +33,19 @@ class Pictures:
 
     def _jpeg(self, result_id: str, view: View) -> bytes:
         inspection = self._scoreboard.find(result_id)
-        if inspection is None or view not in views(inspection):
+        image = inspection.image_rgb if inspection else None
+        if inspection is None or image is None:
             raise LookupError(result_id)
-        image, anomaly_map, mask = inspection.image_rgb, inspection.anomaly_map, inspection.mask
-        if view == "heatmap" and image is not None and anomaly_map is not None:
+        anomaly_map, mask = inspection.anomaly_map, inspection.mask
+        if view == "thumbnail":
+            return encode(image if mask is None else overlay.outline(image, mask))
+        if view == "frame":
+            return encode(overlay.enlarge(image, _SCALE))
+        if view == "heatmap" and anomaly_map is not None:
             return encode(overlay.enlarge(overlay.heat_map(image, anomaly_map, self._pixel_threshold), _SCALE))
-        if view == "outline" and image is not None and mask is not None:
+        if view == "outline" and mask is not None:
             return encode(overlay.outline(image, mask, _SCALE))
-        assert image is not None
-        return encode(overlay.enlarge(image, _SCALE))
+        raise LookupError(view)
 
 
 def encode(image_rgb: Image) -> bytes:

@@ -32,8 +32,9 @@ let lastTrend = [];
 
 /* A picture in one of its views. What is asked for while one loads is skipped, but for the newest. */
 class Viewer {
-  constructor(figure) {
+  constructor(figure, onShown) {
     this.figure = figure;
+    this.onShown = onShown;
     this.goal = null;
     this.shown = "";
     this.loading = false;
@@ -42,6 +43,7 @@ class Viewer {
   show(record) {
     const view = record.views.includes(chosenView) ? chosenView : record.views[0];
     this.goal = { record, view, key: `${record.result_id}/${view}` };
+    this.figure.classList.toggle("behind", this.goal.key !== this.shown);
     if (!this.loading) this.load();
   }
 
@@ -57,12 +59,14 @@ class Viewer {
       const { record, view, key } = this.goal;
       let image = null;
       if (view !== undefined) {
-        image = make("img", { alt: `Part ${record.seq}: ${view}`, src: `/inspections/${key}` });
+        image = make("img", { alt: `Part ${record.seq}: ${view}`, fetchPriority: "high", src: `/inspections/${key}` });
         await image.decode().catch(() => { image = null; }); // no longer kept, or the station went away
       }
       this.shown = key;
       if (image) this.paint(image, view, record);
       else this.figure.replaceChildren(make("p", { className: "none", textContent: "No picture of this part" }));
+      this.figure.classList.toggle("behind", this.goal?.key !== key);
+      this.onShown(record);
     }
     this.loading = false;
   }
@@ -87,8 +91,9 @@ class Viewer {
   }
 }
 
-const live = new Viewer(byId("live"));
-const large = new Viewer(byId("large-picture"));
+const partName = (part) => (part.part_id === null ? `Part #${part.seq}` : `Part ${part.part_id}`);
+const live = new Viewer(byId("live"), (part) => put("part", `${partName(part)} · ${clock(part.ts)}`));
+const large = new Viewer(byId("large-picture"), () => {});
 
 function chooseView(view) {
   chosenView = view;
@@ -105,10 +110,8 @@ function showVerdict(outcome, caption, word, reason) {
 }
 
 function showPart(part, ageSeconds, pixelThreshold) {
-  const partName = part.part_id === null ? `Part #${part.seq}` : `Part ${part.part_id}`;
   const isNew = !newest || newest.result_id !== part.result_id;
-  showVerdict(part.verdict, partName, part.verdict, part.reason);
-  put("part", `${partName} · ${clock(part.ts)}`);
+  showVerdict(part.verdict, partName(part), part.verdict, part.reason);
   put("score", decimals(part.score));
   put("threshold", decimals(part.threshold));
   byId("meter-fill").style.width = part.score === null ? "0" : `${Math.min(100, (part.score / part.threshold) * 50)}%`;
@@ -120,7 +123,7 @@ function showPart(part, ageSeconds, pixelThreshold) {
   byId("simulated").hidden = !part.is_simulated;
   if (!isNew) return;
   if (part.verdict !== "OK" || !newest || newest.verdict !== "OK") {
-    put("announce", `${partName}: ${part.verdict}${part.reason ? `, ${part.reason}` : ""}`);
+    put("announce", `${partName(part)}: ${part.verdict}${part.reason ? `, ${part.reason}` : ""}`);
   }
   newest = part;
   live.show(part);
@@ -168,8 +171,8 @@ function showRejected(rejected) {
   for (const id of thumbnails.keys()) if (!ids.includes(id)) thumbnails.delete(id);
   for (const part of rejected) {
     if (thumbnails.has(part.result_id)) continue;
-    const view = part.views.includes("outline") ? "outline" : part.views[0];
-    const image = view === undefined ? make("div") : make("img", { alt: "", src: `/inspections/${part.result_id}/${view}` });
+    const source = { alt: "", loading: "lazy", fetchPriority: "low", src: `/inspections/${part.result_id}/thumbnail` };
+    const image = part.has_picture ? make("img", source) : make("div");
     const label = make("span", {}, [`#${part.seq}`, make("b", { textContent: decimals(part.score) })]);
     const button = make("button", { type: "button", ariaLabel: `Rejected part ${part.seq}, ${clock(part.ts)}` }, [image, label]);
     button.addEventListener("click", () => openLarge(part));

@@ -156,6 +156,8 @@ def test_frame_heat_map_and_outline_are_painted_and_differ(line: Any, page: Page
     page.press("3")
     drawn = page.picture(view="outline")
     assert frame.std() > 10
+    assert page.text("part").startswith("Part #1 ·")
+    assert page.driver.find_element(By.CSS_SELECTOR, "#live .sheet").value_of_css_property("opacity") == "1"
     for view in (heat, drawn):
         assert (cv2.absdiff(frame, view).max(axis=2) > 60).mean() > 0.001
     line.publish("OK")
@@ -163,6 +165,20 @@ def test_frame_heat_map_and_outline_are_painted_and_differ(line: Any, page: Page
     page.press("2")
     assert (cv2.absdiff(frame, page.picture(view="heatmap")).max(axis=2) > 40)[: frame.shape[0] // 2].mean() < 0.001
     assert complaints(page) == []
+
+
+def test_a_picture_that_cannot_be_had_leaves_no_older_one_in_its_place(line: Any, page: Page) -> None:
+    line.publish("OK")
+    page.picture(view="heatmap")
+    shown = page.text("part")
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*://*/inspections/*"]})
+    line.publish("NG")
+    page.wait(lambda: page.text("live") == "No picture of this part")
+    page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    line.publish("OK")
+    page.picture(view="heatmap")
+    assert page.text("part") != shown
 
 
 def test_defects_are_listed_with_area_peak_and_place(line: Any, page: Page) -> None:
@@ -194,6 +210,8 @@ def test_a_rejected_part_opens_large_while_the_verdict_stays_live(line: Any, pag
     line.publish("OK")
     page.wait_text("word", "OK")
     page.wait(lambda: page.driver.find_elements(By.CSS_SELECTOR, "#strip button"))[0].click()
+    thumbnail = page.driver.find_element(By.CSS_SELECTOR, "#strip img")
+    page.wait(lambda: int(thumbnail.get_property("naturalWidth")) > 0)
     page.wait(lambda: page.text("large-facts").startswith("Score 1.70, limit 1.00 · 2 defects"))
     assert page.picture("large-picture", "heatmap").shape[0] > 400
     line.publish("INVALID", reason="frame too dark")

@@ -140,9 +140,10 @@ def test_only_pictures_that_exist_are_served(line: Any, address: str, outcome: s
     result_id = line.publish(outcome).verdict.result_id
     with answer(address, "/events") as response:
         assert set(next(events(response))["newest"]["views"]) == available
-    for view in ("frame", "heatmap", "outline", "nonsense"):
+    for view in ("frame", "heatmap", "outline", "thumbnail", "nonsense"):
         with answer(address, f"/inspections/{result_id}/{view}") as response:
-            assert response.status == (200 if view in available else 404)
+            exists = bool(available) if view == "thumbnail" else view in available
+            assert response.status == (200 if exists else 404)
 
 
 def test_a_rejected_part_is_told_in_full_and_an_unknown_one_is_not(line: Any, address: str) -> None:
