@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -238,9 +239,7 @@ def test_a_broker_may_come_later(rig: Rig, mosquitto: Any) -> None:
     eventually(lambda: publisher.stats().pending == 0, "delivered")
     assert publisher.last_error is None
     eventually(lambda: subscriber.json("state"), "the state from before")
-    eventually(
-        lambda: subscriber.json("verdict/last")[-1:] and subscriber.json("verdict/last")[-1]["seq"] == 19, "last"
-    )
+    eventually(lambda: 19 in [last["seq"] for last in subscriber.json("verdict/last")], "the newest, retained")
 
 
 def test_nothing_is_lost_and_order_kept_when_the_broker_is_killed(rig: Rig, mosquitto: Any, tmp_path: Path) -> None:
@@ -250,13 +249,14 @@ def test_nothing_is_lost_and_order_kept_when_the_broker_is_killed(rig: Rig, mosq
     broker.terminate()  # writes the subscription down, so that the broker knows it after it was killed
     broker.start()
     publisher = rig.publisher(broker.port)
-    rig.judge(range(100))
+    eventually(lambda: publisher.stats().connected, "connected")
+    line = threading.Thread(target=rig.judge, args=(range(160),))
+    line.start()
     eventually(lambda: len(subscriber.seqs()) > 20, "the first ones")
     broker.kill()
-    rig.judge(range(100, 160))
+    line.join()
     eventually(lambda: not publisher.stats().connected, "the loss is noticed")
-    before = publisher.stats()
-    assert before.pending >= 60
+    assert publisher.stats().pending > 0
     broker.start()
     eventually(lambda: publisher.stats().connected, "connected again")
     rig.judge(range(160, 200))
