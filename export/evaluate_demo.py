@@ -1,0 +1,105 @@
+"""Measure the demo's bundle on rendered parts of the test range: `python -m export.evaluate_demo --out report.json`.
+
+Everything goes through ONNX Runtime and the thresholds in the manifest, as on the station.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import roc_auc_score
+
+from edge.bundle import load_bundle
+from edge.frame import Image
+from edge.verdict import Limits, judge
+from export.bundle import Float, run_onnx
+from simulator.defects import DefectKind
+from simulator.parts import TEST_SEEDS
+from training.rendered import RenderedSet, mixed_kinds, rendered_set
+
+DEFECTIVE_SHARE = 0.25
+
+
+def measure(parts: RenderedSet, maps: Float, scores: Float, limits: Limits) -> dict[str, Any]:
+    """Image and pixel figures of judged parts.
+
+    Args:
+        parts: with masks and kinds.
+        maps: (N,256,256).
+        scores: (N,).
+        limits: the bundle's.
+    """
+    defective = np.array([kind is not None for kind in parts.kinds])
+    judged = [judge(anomaly_map, float(score), limits) for anomaly_map, score in zip(maps, scores, strict=True)]
+    rejected = np.array([judgement.verdict == "NG" for judgement in judged])
+    overlap = [_overlap(judged[i].mask, parts.masks[i]) for i in np.flatnonzero(defective)]
+    return {
+        "parts": len(scores),
+        "defective": int(defective.sum()),
+        "image_auroc": float(roc_auc_score(defective, scores)),
+        "pixel_auroc": float(roc_auc_score(parts.masks.ravel(), maps.ravel())),
+        "good_rejected": float(rejected[~defective].mean()),
+        "defective_rejected": float(rejected[defective].mean()),
+        "defective_rejected_by_kind": {
+            kind.value: float(rejected[[k is kind for k in parts.kinds]].mean()) for kind in DefectKind
+        },
+        "mask_touches_defect": float(np.mean([inside > 0 for inside, _ in overlap])),
+        "median_mask_iou": float(np.median([iou for _, iou in overlap])),
+    }
+
+
+def _overlap(mask: Image, gt_mask: Image) -> tuple[int, float]:
+    """Pixels in common, and intersection over union."""
+    inside = int((mask & gt_mask).sum())
+    return inside, inside / max(1, int((mask | gt_mask).sum()))
+
+
+def picture(parts: RenderedSet, maps: Float, scores: Float, limits: Limits, chosen: list[int]) -> Image:
+    """One column per chosen part: what the network saw, its heat map, the mask's outline over it; uint8 RGB."""
+    columns = []
+    for index in chosen:
+        image = parts.images[index]
+        ratio = np.clip(maps[index] / (2 * limits.pixel_threshold), 0, 1)
+        heat = cv2.cvtColor(cv2.applyColorMap((ratio * 255).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+        opacity = (0.25 + 0.5 * ratio)[..., None]
+        overlay = (image * (1 - opacity) + heat * opacity).astype(np.uint8)
+        outline = image.copy()
+        mask = judge(maps[index], float(scores[index]), limits).mask
+        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(outline, contours, -1, (255, 60, 40), 1, cv2.LINE_AA)
+        columns.append(np.concatenate([image, overlay, outline]))
+    joined: npt.NDArray[np.uint8] = np.concatenate(columns, axis=1)
+    return joined
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, default=Path("simulator/demo_bundle"))
+    parser.add_argument("--parts", type=int, default=1000)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--picture", type=Path, help="image file of one detection per kind to write")
+    arguments = parser.parse_args()
+    bundle = load_bundle(arguments.bundle)
+    manifest = bundle.manifest
+    limits = Limits(manifest.image_threshold.value, manifest.pixel_threshold.value, min_area_px=1)
+    parts = rendered_set(TEST_SEEDS[: arguments.parts], mixed_kinds(arguments.parts, DEFECTIVE_SHARE, seed=0))
+    maps, scores = run_onnx(bundle.path / bundle.variant("fp32").file, parts.images)
+    report = {"bundle": bundle.manifest_sha256, "score_rule": manifest.score_rule}
+    report |= measure(parts, maps, scores, limits)
+    arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=2))
+    if arguments.picture is not None:
+        chosen = [parts.kinds.index(kind) for kind in DefectKind]
+        shown = cv2.cvtColor(picture(parts, maps, scores, limits, chosen), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(arguments.picture), shown, [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+if __name__ == "__main__":
+    main()

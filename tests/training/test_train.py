@@ -1,0 +1,88 @@
+"""Training and pre-training on a few images."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge.errors import ConfigError, TfanetEdgeError
+from training.networks.backbones import ResNet18
+from training.pretrain import PretrainSettings, pretrain
+from training.procedural import SHAPES, draw, texture_bank
+from training.rendered import mixed_kinds, rendered_set
+from training.train import TrainSettings, load_network, save_network, train
+
+TWO_STEPS = TrainSettings(epochs=2, batch=2)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return rendered_set(range(2)).images
+
+
+@pytest.fixture(scope="module")
+def backbone() -> ResNet18:
+    torch.manual_seed(0)
+    return ResNet18().eval().requires_grad_(False)
+
+
+def test_training_repeats_with_its_seed_and_survives_the_disk(
+    images: np.ndarray, backbone: ResNet18, tmp_path: Path
+) -> None:
+    first, second = (train(backbone, images, TWO_STEPS).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    network = train(backbone, images, TWO_STEPS)
+    save_network(network, tmp_path / "net.pth")
+    loaded = load_network(tmp_path / "net.pth", 512, "tiny")
+    assert torch.equal(loaded.cls, network.cls)
+    with pytest.raises(ConfigError, match="not a small network"):
+        load_network(tmp_path / "net.pth", 512, "small")
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(images: np.ndarray, backbone: ResNet18) -> None:
+    broken = ResNet18().eval().requires_grad_(False)
+    broken.conv1.weight[0, 0, 0, 0] = float("inf")
+    with pytest.raises(TfanetEdgeError, match="training loss became nan"):
+        train(broken, images, TWO_STEPS)
+
+
+def test_pretraining_steps_and_repeats() -> None:
+    settings = PretrainSettings(steps=2, batch=2, image_size_px=64)
+    first, second = (pretrain(settings).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    torch.manual_seed(settings.seed)
+    assert not torch.equal(first["layer3.1.conv2.weight"], ResNet18().state_dict()["layer3.1.conv2.weight"])
+
+
+def test_procedural_images_are_labelled_and_repeat() -> None:
+    bank = texture_bank(0)
+    for seed in range(10):
+        sample, again = draw(seed, bank, 96), draw(seed, bank, 96)
+        np.testing.assert_array_equal(sample.image, again.image)
+        assert sample.image.shape == (96, 96, 3)
+        assert sample.texture.max() < len(bank)
+        assert sample.shape.max() < len(SHAPES)
+        assert sample.shape.any()
+
+
+def test_mixed_kinds_keeps_the_share() -> None:
+    kinds = mixed_kinds(100, 0.25, seed=0)
+    assert sum(kind is not None for kind in kinds) == 25
+    assert {kinds.count(kind) for kind in set(kinds) - {None}} == {5}
+
+
+def test_importing_the_workshop_opens_no_connection_and_pretraining_never_sees_the_product() -> None:
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_): raise AssertionError('a connection was opened')\n"
+        "socket.socket.connect = refuse\n"
+        "import training.pretrain\n"
+        "assert not any(name.startswith('simulator') for name in sys.modules)\n"
+        "import training.train, export.demo_bundle\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
