@@ -43,13 +43,14 @@ def heat_map(image_rgb: Image, anomaly_map: npt.NDArray[np.float32], pixel_thres
     return blended
 
 
-def outline(image_rgb: Image, mask: Image, scale: int = 1) -> Image:
+def outline(image_rgb: Image, mask: Image, scale: int = 1, line_px: int = 1) -> Image:
     """Draw the border of every defect in yellow on black, around the defect rather than over it.
 
     Args:
         image_rgb: uint8 (H, W, 3).
         mask: uint8 (H, W), not zero = defect.
         scale: whole-number enlargement of the result; the border is drawn at the larger size.
+        line_px: thickness of the yellow line, in pixels of the mask.
 
     Returns:
         uint8 (H * scale, W * scale, 3), RGB.
@@ -58,8 +59,8 @@ def outline(image_rgb: Image, mask: Image, scale: int = 1) -> Image:
     size = (drawn.shape[1], drawn.shape[0])
     share = cv2.resize((mask != 0).astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     inside = (share >= 0.5).astype(np.uint8)
-    for diameter_px, colour in ((4 * scale + 1, (0, 0, 0)), (2 * scale + 1, _OUTLINE_RGB)):
-        drawn[cv2.dilate(inside, _disc(diameter_px)) != inside] = colour
+    for reach_px, colour in ((line_px + 1, (0, 0, 0)), (line_px, _OUTLINE_RGB)):
+        drawn[cv2.dilate(inside, _disc(2 * reach_px * scale + 1)) != inside] = colour
     return drawn
 
 

@@ -13,6 +13,7 @@ from edge.dashboard.scoreboard import Scoreboard
 from edge.frame import Image
 
 _SCALE = 3
+_THUMBNAIL_LINE_PX = 3  # still to be seen when the thumbnail is shrunk
 _KEPT = 96  # the rejected parts of a full strip in every view, and the newest parts
 
 
@@ -38,7 +39,7 @@ class Pictures:
             raise LookupError(result_id)
         anomaly_map, mask = inspection.anomaly_map, inspection.mask
         if view == "thumbnail":
-            return encode(image if mask is None else overlay.outline(image, mask))
+            return encode(image if mask is None else overlay.outline(image, mask, line_px=_THUMBNAIL_LINE_PX))
         if view == "frame":
             return encode(overlay.enlarge(image, _SCALE))
         if view == "heatmap" and anomaly_map is not None:
