@@ -106,7 +106,7 @@ static GC_ERROR get_data(EVENT_HANDLE handle, struct answer answer, uint64_t tim
         if (code != GC_ERR_BUSY) return code;
         now = now_ns();
         if (now >= deadline_ns) return fail(GC_ERR_TIMEOUT, "no event within %llu ms", (unsigned long long)timeout_ms);
-        producer_wait_until(deadline_ns - now < LOSS_POLL_NS ? deadline_ns : now + LOSS_POLL_NS);
+        producer_wait_as_client_until(deadline_ns - now < LOSS_POLL_NS ? deadline_ns : now + LOSS_POLL_NS);
         event = (struct event *)handle_resolve(handle, EVENT);
         if (event == NULL) return fail(GC_ERR_ABORT, "the event was unregistered meanwhile");
     }

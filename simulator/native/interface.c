@@ -124,7 +124,9 @@ static GC_ERROR open_device(struct interface *interface, const char *id, DEV_HAN
 
 GC_API IFClose(IF_HANDLE handle) { ON(interface, INTERFACE, (interface_close(interface), GC_ERR_SUCCESS)); }
 
-GC_API IFGetParentTL(IF_HANDLE handle, TL_HANDLE *system) { ON(interface, INTERFACE, give_handle(system, interface->system->module.handle)); }
+GC_API IFGetParentTL(IF_HANDLE handle, TL_HANDLE *system) {
+    ON(interface, INTERFACE, give_handle(system, interface->system->module.handle));
+}
 
 GC_API IFGetInfo(IF_HANDLE handle, INTERFACE_INFO_CMD command, INFO_DATATYPE *type, void *buffer, size_t *size) {
     ON(interface, INTERFACE, interface_answer(command, (struct answer){type, buffer, size}));
@@ -135,7 +137,9 @@ GC_API IFUpdateDeviceList(IF_HANDLE handle, bool8_t *changed, uint64_t timeout_m
     ON(interface, INTERFACE, update_devices(interface, changed));
 }
 
-GC_API IFGetNumDevices(IF_HANDLE handle, uint32_t *count) { ON(interface, INTERFACE, give_count(count, interface->listed)); }
+GC_API IFGetNumDevices(IF_HANDLE handle, uint32_t *count) {
+    ON(interface, INTERFACE, give_count(count, interface->listed));
+}
 
 GC_API IFGetDeviceID(IF_HANDLE handle, uint32_t index, char *id, size_t *size) {
     ON(interface, INTERFACE, get_device_id(interface, index, (struct answer){NULL, id, size}));

@@ -1,7 +1,8 @@
-/* The producer's modules and what they share: one lock, one condition, handles, and the answers to queries.
+/* The producer's modules and what they share: locks, one condition, handles, and the answers to queries.
  *
- * Every exported function holds the lock while it runs; the sensor threads hold it except while they render.
- * Whoever waits, waits for the one condition and looks again: there is nothing to destroy under a waiter. */
+ * One client's call runs at a time, except that EventGetData lets others in while it waits. All state is behind a
+ * second lock, which sensor threads hold, too, except while they render: a client that stops one can wait for its end
+ * and still be alone. Whoever waits, waits for the one condition and looks again: nothing is destroyed under a waiter. */
 #ifndef REPLAY_PRODUCER_H
 #define REPLAY_PRODUCER_H
 
@@ -111,14 +112,12 @@ struct queue {
     uint64_t length;
 };
 
-enum stream_state { STREAM_IDLE, STREAM_RUNNING, STREAM_STOPPING };
-
 struct stream {
     struct module module;
     struct device *device;
     struct buffer *announced;
     struct queue input, output;
-    enum stream_state state;
+    bool is_running; /* false tells the sensor thread to end */
     pthread_t thread;
     uint64_t started, delivered, underruns;
 };
@@ -127,12 +126,14 @@ struct stream {
 GC_ERROR fail(GC_ERROR code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* lock.c */
-GC_ERROR producer_enter(void); /* takes the lock; fails (with the lock) before GCInitLib */
-void producer_lock(void);
+GC_ERROR producer_enter(void); /* a client's call begins; fails before GCInitLib, but has begun even so */
+void producer_leave(void);
+void producer_lock(void); /* the state alone */
 void producer_unlock(void);
-void producer_wait_until(uint64_t deadline_ns); /* releases the lock until something changed or the deadline */
+void producer_wait_until(uint64_t deadline_ns);           /* sensors: until something changed or the deadline */
+void producer_wait_as_client_until(uint64_t deadline_ns); /* other clients may change anything meanwhile */
 void producer_changed(void);
-bool producer_initialize(bool initialized); /* returns what it was before */
+void producer_initialize(bool initialized);
 uint64_t now_ns(void);
 
 /* The body of an exported function: the call under the lock. */
@@ -140,7 +141,7 @@ uint64_t now_ns(void);
     do {                                             \
         GC_ERROR code_ = producer_enter();           \
         if (code_ == GC_ERR_SUCCESS) code_ = (call); \
-        producer_unlock();                           \
+        producer_leave();                            \
         return code_;                                \
     } while (0)
 
@@ -183,7 +184,6 @@ void buffer_release(struct buffer *buffer);
 void system_close(void);
 void interface_close(struct interface *interface);
 void device_close(struct device *device);
-void stream_stop(struct stream *stream);
 void stream_close(struct stream *stream);
 
 /* interface.c */

@@ -23,7 +23,7 @@ static void look_at_line(struct device *device) {
 void sensor_software_trigger(struct device *device) {
     const struct registers *registers = &device->registers;
     bool is_armed = registers->is_acquiring && registers->trigger_is_on && device->stream != NULL &&
-                    device->stream->state == STREAM_RUNNING && registers->trigger_source == TRIGGER_BY_SOFTWARE;
+                    device->stream->is_running && registers->trigger_source == TRIGGER_BY_SOFTWARE;
     if (is_armed)
         accept_triggers(device, 1);
     else
@@ -42,7 +42,7 @@ void sensor_start(struct device *device) {
 }
 
 static bool may_go_on(const struct stream *stream) {
-    return stream->state == STREAM_RUNNING && !device_is_lost(stream->device);
+    return stream->is_running && !device_is_lost(stream->device);
 }
 
 /* False when the stream was stopped or the device was lost before the time came. */
@@ -66,6 +66,7 @@ static bool is_triggered(struct device *device, uint64_t *look_again_ns) {
         if (!device->trigger_pending) return false;
         device->trigger_pending = false;
     } else {
+        device->trigger_pending = false;
         uint64_t period_ns = (uint64_t)(1e9 / registers->frame_rate_hz);
         if (now < device->next_start_ns) {
             if (device->next_start_ns < *look_again_ns) *look_again_ns = device->next_start_ns;
@@ -168,11 +169,11 @@ static void take_frame(struct stream *stream) {
 void *sensor_run(void *argument) {
     struct stream *stream = argument;
     producer_lock();
-    while (stream->state == STREAM_RUNNING) {
+    while (stream->is_running) {
         uint64_t look_again_ns = now_ns() + IDLE_POLL_NS;
         if (!device_is_lost(stream->device) && is_triggered(stream->device, &look_again_ns))
             take_frame(stream);
-        else if (stream->state == STREAM_RUNNING)
+        else if (stream->is_running)
             producer_wait_until(look_again_ns);
     }
     producer_unlock();

@@ -21,25 +21,21 @@ GC_ERROR stream_open(struct device *device, DS_HANDLE *handle) {
 static GC_ERROR start(struct stream *stream) {
     GC_ERROR code = device_check(stream->device);
     if (code != GC_ERR_SUCCESS) return code;
-    if (stream->state != STREAM_IDLE) return fail(GC_ERR_RESOURCE_IN_USE, "the stream is running already");
+    if (stream->is_running) return fail(GC_ERR_RESOURCE_IN_USE, "the stream is running already");
     stream->started = stream->delivered = stream->underruns = 0;
-    stream->state = STREAM_RUNNING;
+    stream->is_running = true;
     if (pthread_create(&stream->thread, NULL, sensor_run, stream) == 0) return GC_ERR_SUCCESS;
-    stream->state = STREAM_IDLE;
+    stream->is_running = false;
     return fail(GC_ERR_RESOURCE_EXHAUSTED, "no thread for the stream");
 }
 
-void stream_stop(struct stream *stream) {
-    if (stream->state == STREAM_RUNNING) {
-        stream->state = STREAM_STOPPING;
-        producer_changed();
-        producer_unlock();
-        pthread_join(stream->thread, NULL);
-        producer_lock();
-        stream->state = STREAM_IDLE;
-        producer_changed();
-    }
-    while (stream->state == STREAM_STOPPING) producer_wait_until(now_ns() + 1000000000u); /* another caller stops it */
+static void stream_stop(struct stream *stream) {
+    if (!stream->is_running) return;
+    stream->is_running = false;
+    producer_changed();
+    producer_unlock();
+    pthread_join(stream->thread, NULL);
+    producer_lock();
 }
 
 void stream_close(struct stream *stream) {
@@ -52,7 +48,7 @@ void stream_close(struct stream *stream) {
 }
 
 static GC_ERROR stop(struct stream *stream) {
-    if (stream->state == STREAM_IDLE) return fail(GC_ERR_RESOURCE_IN_USE, "the stream is not running");
+    if (!stream->is_running) return fail(GC_ERR_RESOURCE_IN_USE, "the stream is not running");
     stream_stop(stream);
     return GC_ERR_SUCCESS;
 }
@@ -115,7 +111,7 @@ static GC_ERROR answer_stream(const struct stream *stream, STREAM_INFO_CMD comma
     case STREAM_INFO_PAYLOAD_SIZE:
         return answer_size(answer, payload_bytes(&stream->device->registers));
     case STREAM_INFO_IS_GRABBING:
-        return answer_bool8(answer, stream->state == STREAM_RUNNING);
+        return answer_bool8(answer, stream->is_running);
     case STREAM_INFO_DEFINES_PAYLOADSIZE:
         return answer_bool8(answer, false);
     case STREAM_INFO_TLTYPE:

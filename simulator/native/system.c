@@ -7,11 +7,11 @@
 static struct system the_system;
 
 GC_API GCInitLib(void) {
-    producer_lock();
-    GC_ERROR code = GC_ERR_SUCCESS;
-    if (producer_initialize(true)) code = fail(GC_ERR_RESOURCE_IN_USE, "GCInitLib was called before");
-    producer_unlock();
-    return code;
+    GC_ERROR code = producer_enter();
+    bool is_first = code == GC_ERR_NOT_INITIALIZED;
+    if (is_first) producer_initialize(true);
+    producer_leave();
+    return is_first ? GC_ERR_SUCCESS : fail(GC_ERR_RESOURCE_IN_USE, "GCInitLib was called before");
 }
 
 GC_API GCCloseLib(void) { LOCKED((system_close(), producer_initialize(false), GC_ERR_SUCCESS)); }

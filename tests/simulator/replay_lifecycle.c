@@ -79,7 +79,8 @@ static struct session open_session(IF_HANDLE interface, const char *serial) {
     session.memory = malloc(bytes * (BUFFERS - 2));
     CHECK(session.memory != NULL);
     for (size_t i = 0; i < BUFFERS - 2; ++i)
-        OK(gentl.DSAnnounceBuffer(session.stream, (char *)session.memory + i * bytes, bytes, NULL, &session.buffers[i]));
+        OK(gentl.DSAnnounceBuffer(session.stream, (char *)session.memory + i * bytes, bytes, NULL,
+                                  &session.buffers[i]));
     OK(gentl.DSAllocAndAnnounceBuffer(session.stream, bytes, NULL, &session.buffers[BUFFERS - 2]));
     OK(gentl.DSAllocAndAnnounceBuffer(session.stream, bytes / 2, NULL, &session.buffers[BUFFERS - 1])); /* too small */
     for (size_t i = 0; i < BUFFERS; ++i) OK(gentl.DSQueueBuffer(session.stream, session.buffers[i]));
@@ -111,8 +112,8 @@ static void take_frames(const struct session *session, int frames) {
         OK(wait_for(session->event, &buffer, 2000));
         uint64_t timestamp = 0;
         bool8_t incomplete = 2;
-        size_t timestamp_bytes = sizeof timestamp, flag_bytes = sizeof incomplete;
-        OK(gentl.DSGetBufferInfo(session->stream, buffer, BUFFER_INFO_TIMESTAMP_NS, NULL, &timestamp, &timestamp_bytes));
+        size_t time_bytes = sizeof timestamp, flag_bytes = sizeof incomplete;
+        OK(gentl.DSGetBufferInfo(session->stream, buffer, BUFFER_INFO_TIMESTAMP_NS, NULL, &timestamp, &time_bytes));
         OK(gentl.DSGetBufferInfo(session->stream, buffer, BUFFER_INFO_IS_INCOMPLETE, NULL, &incomplete, &flag_bytes));
         CHECK(timestamp > last_timestamp);
         CHECK(incomplete == (buffer == session->buffers[BUFFERS - 1]));
@@ -165,6 +166,23 @@ static void expect_wait_to_abort(IF_HANDLE interface, bool by_closing) {
     pthread_join(waiter, NULL);
     EXPECT(GC_ERR_ABORT, waited);
     OK(gentl.DevClose(session.device));
+    free(session.memory);
+}
+
+static void *close_it(void *device) {
+    waited = gentl.DevClose(device);
+    return NULL;
+}
+
+static void close_at_once(IF_HANDLE interface) {
+    struct session session = open_session(interface, "B");
+    start(&session);
+    pthread_t closer;
+    pthread_create(&closer, NULL, close_it, session.device);
+    GC_ERROR code = gentl.DevClose(session.device);
+    pthread_join(closer, NULL);
+    CHECK((code == GC_ERR_SUCCESS && waited == GC_ERR_INVALID_HANDLE) ||
+          (waited == GC_ERR_SUCCESS && code == GC_ERR_INVALID_HANDLE));
     free(session.memory);
 }
 
@@ -237,6 +255,7 @@ static void live_once(struct camera_header *camera, bool close_all) {
     lose_while_streaming(interface, camera, LINK_SILENT);
     expect_wait_to_abort(interface, false);
     expect_wait_to_abort(interface, true);
+    close_at_once(interface);
     struct session last = open_session(interface, "A");
     start(&last);
     take_frames(&last, 2);
