@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from edge.contract import asyncapi, channels, files, main, stale
+from edge.masks import decode_rle
 from edge.notices import MESSAGES, SCHEMA_URIS
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +91,13 @@ def test_the_page_for_consumers_names_every_topic_and_its_example_is_valid(
     for channel in channels():
         assert f"`{channel.address.split('{station}/')[1]}`" in page, channel.address
     (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
-    validators["verdict"].validate(json.loads(example))
+    verdict = json.loads(example)
+    validators["verdict"].validate(verdict)
+    (defect,) = verdict["defects"]
+    mask = decode_rle(verdict["mask"]["counts"], tuple(verdict["mask"]["size"]))
+    assert int(mask.sum()) == defect["area_px"]
+    x, y, width, height = defect["bbox"]
+    assert int(mask[y : y + height, x : x + width].sum()) == defect["area_px"]
 
 
 def _references(node: Any) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -385,6 +387,35 @@ def test_an_idle_publisher_costs_next_to_nothing(rig: Rig, mosquitto: Any) -> No
     before_s = time.process_time()
     time.sleep(1.0)
     assert time.process_time() - before_s < 0.05
+
+
+def test_the_subscriber_on_the_page_for_consumers_works(rig: Rig, mosquitto: Any, topics: Topics) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    broker = mosquitto().start()
+    program = program.replace("1883", str(broker.port))
+    listener = subprocess.Popen([sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True)
+    assert listener.stdout is not None
+    try:
+        rig.publisher(broker.port)
+        lines: list[str] = []
+        seq = 0
+        deadline_s = time.monotonic() + 10
+        while not lines:  # until it has subscribed
+            assert time.monotonic() < deadline_s
+            rig.judge(range(seq, seq + 1))
+            seq += 1
+            if select.select([listener.stdout], [], [], 0.1)[0]:
+                lines.append(listener.stdout.readline())
+        rig.judge(range(seq + 2, seq + 3))
+        while not lines[-1].startswith("missing"):
+            lines.append(listener.stdout.readline())
+        assert f"missing so far: {seq} to {seq + 1} of boot" in lines[-1]
+        assert listener.stdout.readline() == f"{seq + 2} NG \n"
+    finally:
+        listener.kill()
+        listener.wait()
+        listener.stdout.close()
 
 
 def test_stopping_without_a_broker_does_not_wait(rig: Rig, mosquitto: Any) -> None:
