@@ -1,8 +1,9 @@
 /* The producer's modules and what they share: locks, one condition, handles, and the answers to queries.
  *
  * One client's call runs at a time, except that EventGetData lets others in while it waits. All state is behind a
- * second lock, which sensor threads hold, too, except while they render: a client that stops one can wait for its end
- * and still be alone. Whoever waits, waits for the one condition and looks again: nothing is destroyed under a waiter. */
+ * second lock, which sensor threads hold, too, except while they render: a client that stops one can wait for its
+ * end and still be alone. Whoever waits, waits for the one condition and looks again: nothing is destroyed under a
+ * waiter. */
 #ifndef REPLAY_PRODUCER_H
 #define REPLAY_PRODUCER_H
 
