@@ -2,116 +2,33 @@
 
 The producer lists every `*.cam` file of the directory that the environment variable `REPLAY_CAMERAS` names and
 re-reads the control header while it streams, so that everything set here takes effect at once, in whatever process
-the camera is open. The layout is that of simulator/native/camera_file.h.
+the camera is open.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from edge.errors import CameraSetupError, ImageError
 from edge.frame import Image, PixelFormat
-
-MAGIC: Final = b"REPLAYCM"
-VERSION: Final = 1
-NAME_BYTES: Final = 64
-LOG_ENTRIES: Final = 1024
-PFNC: Final = {PixelFormat.MONO8: 0x01080001, PixelFormat.RGB8: 0x02180014}
-
-LOG_ENTRY: Final = np.dtype(
-    [
-        ("sequence", "<u8"),
-        ("frame_id", "<u8"),
-        ("timestamp_ns", "<u8"),
-        ("image_index", "<u4"),
-        ("fate", "<u4"),
-        ("acquisition", "<u4"),
-        ("reserved", "<u4"),
-    ]
+from simulator.camera_file import (
+    HEADER,
+    IMAGE_OFFSET,
+    LOG_ENTRIES,
+    MAGIC,
+    NAME_BYTES,
+    PFNC,
+    VERSION,
+    Counters,
+    Exposure,
+    Fate,
+    Link,
 )
-HEADER: Final = np.dtype(
-    [
-        ("magic", "S8"),
-        *((name, "<u4") for name in ("version", "header_bytes", "width", "height", "pixel_format", "image_count")),
-        *((name, "<u8") for name in ("image_bytes", "image_offset")),
-        *((name, f"S{NAME_BYTES}") for name in ("serial", "user_id", "vendor", "model")),
-        ("reserved_identity", "V208"),
-        *((name, "<u4") for name in ("link", "link_epoch", "stall", "drop_every", "incomplete_every", "line0_pulses")),
-        ("reserved_controls", "V232"),
-        *((name, "<u8") for name in ("cursor", "exposed", "delivered", "incomplete", "dropped", "underruns")),
-        *((name, "<u8") for name in ("ignored_triggers", "acquisitions", "log_count")),
-        ("reserved_state", "V184"),
-        ("log", LOG_ENTRY, (LOG_ENTRIES,)),
-    ]
-)
-IMAGE_OFFSET: Final = -(-HEADER.itemsize // 4096) * 4096
-
-
-class Link(IntEnum):
-    """What a client sees of the camera."""
-
-    OFFLINE = 0
-    ONLINE = 1
-    SILENT = 2
-
-
-class Fate(IntEnum):
-    """What became of an exposed frame."""
-
-    DELIVERED = 0
-    INCOMPLETE = 1
-    DROPPED = 2
-    UNDERRUN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Exposure:
-    """One frame that the sensor took.
-
-    Attributes:
-        acquisition: number of the AcquisitionStart that the frame id counts from; the first is 1.
-        frame_id: counts from 0 in each acquisition; lost frames have one too.
-        image_index: which image was under the camera.
-        timestamp_ns: CLOCK_MONOTONIC at the start of the exposure, the frame's timestamp.
-        fate: whether the host got it.
-    """
-
-    acquisition: int
-    frame_id: int
-    image_index: int
-    timestamp_ns: int
-    fate: Fate
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """What happened since the camera file was created.
-
-    Attributes:
-        exposed: frames that the sensor began to take.
-        delivered: frames put into a buffer of the host, incomplete ones included.
-        incomplete: delivered frames of which only the upper half arrived.
-        dropped: frames lost because of `drop_every`.
-        underruns: frames lost because the host had queued no buffer.
-        ignored_triggers: triggers that came while exposing, or when the camera did not wait for them.
-        acquisitions: how often AcquisitionStart took effect.
-    """
-
-    exposed: int
-    delivered: int
-    incomplete: int
-    dropped: int
-    underruns: int
-    ignored_triggers: int
-    acquisitions: int
 
 
 class ReplayCamera:

@@ -11,7 +11,8 @@ import pytest
 from edge.errors import CameraSetupError, ImageError
 from edge.frame import Image
 from simulator.build import NATIVE, compiler
-from simulator.replay import HEADER, LOG_ENTRY, ReplayCamera
+from simulator.camera_file import HEADER, LOG_ENTRY
+from simulator.replay import ReplayCamera
 
 GREY: Image = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from edge.frame import Image
-from simulator.replay import Fate, ReplayCamera
+from simulator.camera_file import Fate
+from simulator.replay import ReplayCamera
 
 COLOUR: Image = np.random.default_rng(7).integers(0, 256, (3, 30, 46, 3), dtype=np.uint8)
 GREY: Image = np.random.default_rng(8).integers(0, 256, (2, 20, 24), dtype=np.uint8)
