@@ -80,8 +80,7 @@ class Acquirer:
 
         harvesters raises half-way then and goes on from there in the next call; the end of the process frees the rest.
         """
-        for release in (self._acquirer.destroy, self._acquirer.destroy, self._harvester.reset, self._harvester.reset):
+        for release in (self._acquirer.destroy, self._acquirer.destroy, self._harvester.reset):
             with contextlib.suppress(*DEVICE_ERRORS):
                 release()
-        for owner in (self._acquirer, self._harvester):
-            owner._finalizer.detach()
+        self._acquirer._finalizer.detach()

@@ -50,7 +50,7 @@ class GenicamCamera:
         self._reason = "not started"
         self._process: SpawnProcess | None = None
         self._link: Link
-        self._restart_at_s = 0.0
+        self._restart_at_s = float("inf")
         self._setup_error: InputError | None = None
         self._rings = 0
         self._ring: Ring

@@ -91,6 +91,8 @@ def describe_device(device: DeviceInfo) -> CameraInfo:
 
 def describe_exit(exit_code: int) -> str:
     """How a process ended, in words; negative codes are signals."""
+    if exit_code == -signal.SIGALRM:
+        return "its alarm, for it hung"
     return f"signal {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit status {exit_code}"
 
 

@@ -6,6 +6,7 @@ kernel frees it with the last view. Slots start on page boundaries, so they can 
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from dataclasses import dataclass
@@ -53,15 +54,14 @@ class Ring:
 
     def __init__(self, descriptor: int, geometry: RingGeometry) -> None:
         self.geometry = geometry
-        self._memory = np.frombuffer(mmap.mmap(descriptor, geometry.total_bytes), dtype=np.uint8)
-        self._owners = self._memory[: geometry.slots]
+        self._owners = mmap.mmap(descriptor, geometry.total_bytes)  # one byte per slot, at the beginning
+        self._memory = np.frombuffer(self._owners, dtype=np.uint8)
 
     def claim(self) -> int | None:
         """Grabber: take a free slot; None when there is none."""
-        free = np.flatnonzero(self._owners == Owner.FREE)
-        if not free.size:
+        slot = self._find_free()
+        if slot < 0:
             return None
-        slot = int(free[0])
         self._owners[slot] = Owner.GRABBER
         return slot
 
@@ -84,7 +84,7 @@ class Ring:
     @property
     def has_free_slot(self) -> bool:
         """Whether `claim` would succeed."""
-        return bool((self._owners == Owner.FREE).any())
+        return self._find_free() >= 0
 
     def image(self, slot: int, shape: tuple[int, ...]) -> Image:
         """The slot as an uint8 image of this shape, without copying; it stays valid as long as it is referred to.
@@ -92,11 +92,14 @@ class Ring:
         Raises:
             ValueError: the shape is larger than a slot.
         """
-        size_bytes = int(np.prod(shape))
+        size_bytes = math.prod(shape)
         if size_bytes > self.geometry.slot_bytes:
             raise ValueError(f"an image of {shape} does not fit a slot of {self.geometry.slot_bytes} bytes")
         start = mmap.PAGESIZE + slot * self.geometry.stride_bytes
         return self._memory[start : start + size_bytes].reshape(shape)
+
+    def _find_free(self) -> int:
+        return self._owners.find(bytes([Owner.FREE]), 0, self.geometry.slots)
 
     def _hand_over(self, slot: int, giver: Owner, taker: Owner) -> None:
         if self._owners[slot] != giver:

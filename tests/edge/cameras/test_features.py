@@ -10,7 +10,7 @@ from genicam import genapi
 
 from edge.cameras.features import write_features, write_trigger
 from edge.cameras.layout import read_layout
-from edge.config import TriggerConfig
+from edge.config import FeatureValue, TriggerConfig
 from edge.errors import CameraSetupError
 from edge.frame import PixelFormat
 
@@ -28,6 +28,7 @@ class Registers(genapi.AbstractPort):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.content: dict[int, bytes] = {}
+        self.writes: list[int] = []
         self.step: dict[int, float] = {}
         self.ceiling: dict[int, int] = {}
         self.selector_address: int | None = None
@@ -42,6 +43,7 @@ class Registers(genapi.AbstractPort):  # type: ignore[misc]
         return self.content.get(self._bank(address), bytes(length))
 
     def write(self, address: int, value: bytes) -> None:
+        self.writes.append(address)
         if address in self.step:
             (number,) = struct.unpack("<d", value)
             value = struct.pack("<d", round(number / self.step[address]) * self.step[address])
@@ -80,6 +82,14 @@ class Device:
             "<Endianess>LittleEndian</Endianess></IntReg>"
         )
         self.registers.content[self.addresses[name]] = struct.pack("<q", value)
+        return self
+
+    def boolean(self, name: str) -> Device:
+        self.xml.append(
+            f'<Boolean Name="{name}"><pValue>{name}Reg</pValue></Boolean>'
+            f'<IntReg Name="{name}Reg">{self._register(name)}<Sign>Signed</Sign>'
+            "<Endianess>LittleEndian</Endianess></IntReg>"
+        )
         return self
 
     def text(self, name: str) -> Device:
@@ -157,6 +167,39 @@ def test_texts_are_written(device: Device) -> None:
     assert nodes.DeviceUserID.value == "belt 1"
     with pytest.raises(CameraSetupError, match=r"does not take 5.*give a text"):
         write_features(nodes, {"DeviceUserID": 5})
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "words"),
+    [
+        ("Width", 200.5, ["200.5", "integer", "from 1 to 4096 in steps of 1"]),
+        ("Width", True, ["True", "integer"]),
+        ("Gain", 1e7, ["10000000", "from 0 to 1e+06"]),
+        ("Gain", "high", ["'high'", "float"]),
+        ("GainAuto", 1, ["1", "enumeration", "one of Off, Once"]),
+        ("GainAuto", "Twice", ["'Twice'", "one of Off, Once"]),
+        ("UserSetLoad", False, ["False", "command", "the value true"]),
+        ("ReverseX", "On", ["'On'", "boolean", "true or false"]),
+        ("Widht", 100, ["no feature"]),
+    ],
+)
+def test_a_refusal_names_the_value_and_what_is_allowed(
+    device: Device, feature: str, value: FeatureValue, words: list[str]
+) -> None:
+    device.integer("Width", 64).float("Gain", 0).enumeration("GainAuto", "Off", "Once").boolean("ReverseX")
+    nodes = device.command("UserSetLoad").nodes()
+    with pytest.raises(CameraSetupError, match=f"'{feature}'") as refused:
+        write_features(nodes, {feature: value})
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_features_are_written_in_order(device: Device) -> None:
+    nodes = device.integer("Width", 64).boolean("ReverseX").integer("Height", 48).nodes()
+    device.registers.writes.clear()
+    write_features(nodes, {"Height": 50, "ReverseX": True, "Width": 70})
+    assert device.registers.writes == [device.addresses[name] for name in ("Height", "ReverseX", "Width")]
+    assert (nodes.Height.value, nodes.ReverseX.value, nodes.Width.value) == (50, True, 70)
 
 
 def test_a_command_that_never_ends_is_told(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,15 +99,18 @@ def test_the_edge_may_be_chosen(replay: ReplayCamera, make: Any, bench: MakeBenc
 
 def test_lost_frames_show_as_a_gap(replay: ReplayCamera, make: Any, bench: MakeBench) -> None:
     replay.drop_every = 4
-    run = bench(make("free_run", features={"AcquisitionFrameRate": 200.0})).start()
-    seen = []
-    while len(seen) < 6:
+    run = bench(make("free_run", features={"AcquisitionFrameRate": 100.0})).start()
+    seen: set[int] = set()
+    while not seen or max(seen) < 6:
         frame = run.frame()
-        seen.append(frame.frame_id)
+        seen.add(frame.frame_id)
         run.camera.release(frame)
-    gaps = [event for event in run.events if isinstance(event, FramesMissing)]
-    assert seen == [0, 1, 2, 4, 5, 6]
-    assert gaps == [FramesMissing(count=1, first_frame_id=3)]
+    missing: set[int] = set()
+    for gap in (event for event in run.events if isinstance(event, FramesMissing)):
+        missing |= set(range(gap.first_frame_id, gap.first_frame_id + gap.count))
+    assert 3 in missing
+    assert not seen & missing
+    assert seen | missing == set(range(max(seen) + 1))
 
 
 def test_incomplete_frames_are_told_as_such(
@@ -244,7 +247,7 @@ def test_a_killed_grabber_fails_its_triggers(replay: ReplayCamera, make: Any, be
 
 def test_a_camera_switched_on_late_is_found(replay: ReplayCamera, make: Any, bench: MakeBench) -> None:
     replay.online = False
-    run = bench(make()).start(timeout_s=1.2)
+    run = bench(make()).start(timeout_s=0.5)
     assert CameraState.STREAM not in run.states
     replay.online = True
     run.wait_for_state(CameraState.STREAM)
@@ -253,7 +256,7 @@ def test_a_camera_switched_on_late_is_found(replay: ReplayCamera, make: Any, ben
 
 def test_a_camera_in_use_is_waited_for(replay: ReplayCamera, make: Any, bench: MakeBench) -> None:
     first = bench(make()).start()
-    second = bench(make()).start(timeout_s=1.5)
+    second = bench(make()).start(timeout_s=0.5)
     change = second.wait_for_state(CameraState.BACKOFF)
     assert "'R1'" in change.reason
     first.camera.stop()
