@@ -136,7 +136,7 @@ class Publisher:
 
     def _run(self) -> None:
         delay_s = _BACKOFF_FIRST_S
-        while not self._stopping.is_set():
+        while True:
             acknowledged = self._tally.acknowledged
             try:
                 self._serve()
@@ -146,7 +146,8 @@ class Publisher:
                 self._connected = False
             if self._tally.acknowledged > acknowledged:
                 delay_s = _BACKOFF_FIRST_S
-            self._stopping.wait(delay_s)
+            if self._stopping.wait(delay_s):
+                return
             delay_s = min(2 * delay_s, self._config.reconnect_max_s)
 
     def _serve(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ _BUSY_TIMEOUT_S = 5.0
 _GAPS_KEPT = 1000
 # The station's own commits checkpoint only as a backstop while nothing is delivered; the reader's do it otherwise.
 _WRITER_CHECKPOINT_PAGES = 10_000
+_READER_CHECKPOINT_PAGES = 1000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS outbox (
@@ -94,22 +95,20 @@ class Outbox:
         self._count: int
         self._last_id: int
         self._dropped = 0
-        try:
-            self._writer = self._connect("FULL", _WRITER_CHECKPOINT_PAGES)
+        with self._told_as("cannot be opened"), ExitStack() as opened:
+            self._writer = opened.enter_context(closing(self._connect("FULL", _WRITER_CHECKPOINT_PAGES)))
             self._writer.executescript(_SCHEMA)
             if self._writer.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("its content is damaged")
             self._count, self._last_id = self._writer.execute(
                 "SELECT count(*), ifnull(max(id), 0) FROM outbox"
             ).fetchone()
-            self._reader = self._connect("NORMAL", 1000)
-        except sqlite3.Error as error:
-            raise self._failure("cannot be opened", error) from error
+            self._reader = opened.enter_context(closing(self._connect("NORMAL", _READER_CHECKPOINT_PAGES)))
+            self._close = opened.pop_all().close
 
     def close(self) -> None:
         """Close the file. Further calls raise OutboxError."""
-        self._reader.close()
-        self._writer.close()
+        self._close()
 
     def on_append(self, callback: Callable[[], None]) -> None:
         """Have `callback` called in the appending thread after each commit; it must return at once."""
@@ -148,14 +147,11 @@ class Outbox:
             (id_, m.topic, m.payload, m.qos, m.retain, m.kind, m.boot_id, m.seq)
             for id_, m in enumerate(messages, first_id)
         ]
-        try:
-            with self._writing:
-                with _transaction(self._writer):
-                    self._writer.executemany(_INSERT, rows)
-                    dropped = self._drop(self._count + len(rows) - self._max_rows)
-                self._count += len(rows) - dropped
-        except sqlite3.Error as error:
-            raise self._failure("cannot be written", error) from error
+        with self._told_as("cannot be written"), self._writing:
+            with _transaction(self._writer):
+                self._writer.executemany(_INSERT, rows)
+                dropped = self._drop(self._count + len(rows) - self._max_rows)
+            self._count += len(rows) - dropped
         self._last_id += len(rows)
         self._dropped += dropped
         self._on_append()
@@ -167,10 +163,8 @@ class Outbox:
         Raises:
             OutboxError: the file cannot be read.
         """
-        try:
+        with self._told_as("cannot be read"):
             found = self._reader.execute(_PENDING, (after, up_to, limit)).fetchall()
-        except sqlite3.Error as error:
-            raise self._failure("cannot be read", error) from error
         return [
             Row(id_, Message(topic, payload, qos, bool(retain), kind, boot_id, seq))
             for id_, topic, payload, qos, retain, kind, boot_id, seq in found
@@ -182,13 +176,10 @@ class Outbox:
         Raises:
             OutboxError: the file cannot be written.
         """
-        try:
-            with self._writing:
-                with _transaction(self._reader):
-                    removed = sum(self._reader.execute(_DELETE, (id_,)).rowcount for id_ in ids)
-                self._count -= removed
-        except sqlite3.Error as error:
-            raise self._failure("cannot be written", error) from error
+        with self._told_as("cannot be written"), self._writing:
+            with _transaction(self._reader):
+                removed = sum(self._reader.execute(_DELETE, (id_,)).rowcount for id_ in ids)
+            self._count -= removed
 
     def discard(self, row: Row) -> None:
         """Give a message up: removed, and recorded as a gap.
@@ -197,14 +188,11 @@ class Outbox:
             OutboxError: the file cannot be written.
         """
         message = row.message
-        try:
-            with self._writing:
-                with _transaction(self._reader):
-                    removed = self._reader.execute(_DELETE, (row.id,)).rowcount
-                    _record_gap(self._reader, message.kind, message.boot_id, message.seq)
-                self._count -= removed
-        except sqlite3.Error as error:
-            raise self._failure("cannot be written", error) from error
+        with self._told_as("cannot be written"), self._writing:
+            with _transaction(self._reader):
+                removed = self._reader.execute(_DELETE, (row.id,)).rowcount
+                _record_gap(self._reader, message.kind, message.boot_id, message.seq)
+            self._count -= removed
 
     def gaps(self) -> list[Gap]:
         """What was dropped, oldest first; the newest 1000 ranges are kept.
@@ -212,17 +200,19 @@ class Outbox:
         Raises:
             OutboxError: the file cannot be read.
         """
-        try:
+        with self._told_as("cannot be read"):
             found = self._reader.execute("SELECT boot_id, kind, from_seq, to_seq FROM gap ORDER BY id").fetchall()
-        except sqlite3.Error as error:
-            raise self._failure("cannot be read", error) from error
         return [Gap(*row) for row in found]
 
     def _connect(self, synchronous: Literal["FULL", "NORMAL"], checkpoint_pages: int) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages}")
+        with ExitStack() as opened:
+            connection = opened.enter_context(
+                closing(sqlite3.connect(self._path, _BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False))
+            )
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages}")
+            opened.pop_all()
         return connection
 
     def _drop(self, excess: int) -> int:
@@ -235,11 +225,15 @@ class Outbox:
             _record_gap(self._writer, kind, boot_id, seq)
         return len(victims)
 
-    def _failure(self, what: str, error: sqlite3.Error) -> OutboxError:
-        return OutboxError(
-            f"outbox '{self._path}' {what} ({error})",
-            "check that the directory exists, is writable and has room; move a damaged file away",
-        )
+    @contextmanager
+    def _told_as(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise OutboxError(
+                f"outbox '{self._path}' {what} ({error})",
+                "check that the directory exists, is writable and has room; move a damaged file away",
+            ) from error
 
 
 @contextmanager

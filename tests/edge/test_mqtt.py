@@ -7,6 +7,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -416,6 +417,24 @@ def test_the_subscriber_on_the_page_for_consumers_works(rig: Rig, mosquitto: Any
         listener.kill()
         listener.wait()
         listener.stdout.close()
+
+
+def test_a_broker_that_accepts_and_says_nothing_is_no_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.link._CONNECT_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        publisher = rig.publisher(mute.getsockname()[1])
+        eventually(lambda: publisher.last_error, "given up")
+        assert "no CONNACK within 0.2 s" in str(publisher.last_error)
+        assert not publisher.stats().connected
+        rig.stop(publisher)
+
+
+def test_what_waits_is_delivered_even_when_stop_comes_at_once(rig: Rig, mosquitto: Any) -> None:
+    broker = mosquitto().start()
+    rig.judge(range(10))
+    publisher = rig.publisher(broker.port)
+    rig.stop(publisher)
+    assert (publisher.stats().acknowledged, publisher.stats().pending) == (10, 0)
 
 
 def test_stopping_without_a_broker_does_not_wait(rig: Rig, mosquitto: Any) -> None:
