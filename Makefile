@@ -1,4 +1,4 @@
-# make demo  — everything needed on a fresh machine, then the station on a simulated camera
+# make demo  — everything needed on a fresh machine, then the station on a simulated camera (ARGS="--port 9000")
 # make test  — everything needed on a fresh machine, then all checks and tests
 # make check — linting, types and import rules only
 
@@ -8,15 +8,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test check coverage bench clean
+.PHONY: demo test check bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo-ready
-	$(BIN)/tfanet-edge demo
+	$(BIN)/tfanet-edge demo $(ARGS)
 
 test: $(VENV)/.dev-ready
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=90
 
 check: $(VENV)/.dev-ready
 	$(BIN)/ruff check .
@@ -37,7 +40,7 @@ $(VENV)/.dev-system: $(VENV)/.demo-system
 	SUDO="$(SUDO)" tools/system_packages.sh dev
 	touch $@
 
-$(VENV)/.demo-ready: $(VENV)/.demo-system setup.py constraints.txt $(wildcard simulator/native/*)
+$(VENV)/.demo-ready: $(VENV)/.demo-system setup.py constraints.txt $(wildcard simulator/native/*.[ch] simulator/native/*.xml)
 	$(PIP) install --quiet -c constraints.txt -e '.[demo]'
 	$(BIN)/python -m simulator.build
 	touch $@

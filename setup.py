@@ -15,7 +15,7 @@ EDGE = [
 ]
 DASHBOARD = ["starlette>=0.40,<2", "uvicorn>=0.30,<1"]
 DEMO = ["jsonschema>=4.22,<5", "amqtt>=0.11,<0.13"]
-TRAINING = ["onnx>=1.17,<2", "scikit-learn>=1.4,<2", "torch>=2.4,<3", "tqdm>=4.66,<5"]
+TRAINING = ["onnx>=1.17,<2", "onnxscript>=0.5,<1", "scikit-learn>=1.4,<2", "torch>=2.4,<3", "tqdm>=4.66,<5"]
 DEV = [
     "coverage[toml]>=7.6",
     "hypothesis>=6.100",
@@ -27,7 +27,7 @@ DEV = [
     "ruff>=0.6",
     "selenium>=4.20",
     "types-jsonschema",
-    "types-paho-mqtt; python_version < '3.0'",
+    "types-tqdm",
 ]
 
 setup(
@@ -59,7 +59,7 @@ setup(
         "tfanet_edge.commands": [
             "run = edge.startup:add_command",
             "cameras = edge.cameras.listing:add_command",
-            "demo = simulator.demo:add_command",
+            "demo = simulator.demo:add_command [demo]",
         ],
     },
 )

@@ -2,8 +2,8 @@
 
     python benchmarks/station_throughput.py [--rounds 5] [--frames 200]
 
-Bare: the same engine with the same settings, fed from memory, nothing else running. Station: simulated GenICam camera in
-its own process, preprocessing, engine, judge, durable outbox and MQTT delivery to a broker in another process, all on
+Bare: the same engine with the same settings, fed from memory, nothing else running. Station: simulated GenICam camera
+in its own process, preprocessing, engine, judge, durable outbox and MQTT delivery to a broker in another process, on
 the same cores. Writes benchmarks/results/station_throughput.json.
 """
 
