@@ -32,7 +32,7 @@ class Stream:
     Waiting in the producer costs far less than polling it, whose every miss is an exception, and wakes at once.
 
     A trigger that got no frame in time is followed by a restart of the acquisition, so that a late frame can never be
-    taken for the answer to the next trigger.
+    taken for the answer to the next trigger. Frames that nobody asked for have no trigger.
     """
 
     def __init__(
@@ -63,9 +63,13 @@ class Stream:
         """
         if not self._receive_requests():
             return False
-        self._fire()
-        waits_for_frame = self._is_exposing or not self._is_software_triggered
-        buffer = self._acquirer.fetch(round(WAIT_S * 1e3) if waits_for_frame else 0)
+        buffer = None
+        if self._is_software_triggered and not self._is_exposing:
+            buffer = self._acquirer.fetch(0)  # unasked, and never the answer to a trigger not yet fired
+            if buffer is None:
+                self._fire()
+        if buffer is None and (self._is_exposing or not self._is_software_triggered):
+            buffer = self._acquirer.fetch(self._wait_ms())
         now_s = time.monotonic()
         if buffer is not None:
             self._alive_at_s = now_s
@@ -89,8 +93,12 @@ class Stream:
             wait_s = 0.0
         return True
 
+    def _wait_ms(self) -> int:
+        left_s = WAIT_S if self._deadline_s is None else self._deadline_s - time.monotonic()
+        return math.ceil(1e3 * min(max(left_s, 0.0), WAIT_S))
+
     def _fire(self) -> None:
-        if self._is_exposing or not self._requests:
+        if not self._requests:
             return
         if self._deadline_s is None:
             self._deadline_s = time.monotonic() + self._frame_timeout_s

@@ -167,6 +167,14 @@ def test_a_late_frame_is_never_taken_for_the_next_trigger(
     assert not [event for event in run.drain() if isinstance(event, FrameArrived)]
 
 
+def test_frames_nobody_asked_for_have_no_trigger(replay: ReplayCamera, make: Any, bench: MakeBench) -> None:
+    run = bench(make(features={"TriggerMode": "Off", "AcquisitionFrameRate": 50.0})).start()
+    for _ in range(3):
+        frame = run.frame()
+        assert frame.trigger_id is None
+        run.camera.release(frame)
+
+
 def test_frames_held_delay_a_trigger_and_then_fail_it(replay: ReplayCamera, make: Any, bench: MakeBench) -> None:
     run = bench(make(ring_slots=2, frame_timeout_ms=300.0)).start()
     for trigger_id in range(4):
