@@ -67,8 +67,8 @@ class Session:
         """Whether nothing waits for an acknowledgement."""
         return not self._under_way
 
-    def step(self) -> bool:
-        """Send what may be sent, wait until something happens, take receipts. True when a message was acknowledged.
+    def step(self) -> None:
+        """Send what may be sent, wait until something happens, take receipts.
 
         Raises:
             DeliveryError: the link is lost, or the broker refuses a message.
@@ -83,7 +83,7 @@ class Session:
             self._take_receipts()
             self._strike([item for item in self._under_way.values() if isinstance(item, Row)])
             raise
-        return self._take_receipts()
+        self._take_receipts()
 
     def _room(self) -> int:
         return self._link.window - len(self._under_way)
@@ -106,8 +106,8 @@ class Session:
             else:
                 self._send(row)
         if self._suspects and self.settled:
-            self._suspect_under_way = True
             self._send(self._suspects.pop(0))
+            self._suspect_under_way = not self.settled
 
     def _send(self, row: Row) -> None:
         message = row.message
@@ -121,7 +121,7 @@ class Session:
             self._tally.newest_verdict_id = row.id
             self._board.add(Notice(self._last_topic, "verdict", message.payload, 1, True))
 
-    def _take_receipts(self) -> bool:
+    def _take_receipts(self) -> None:
         receipts, self._link.receipts = self._link.receipts, []
         taken: list[int] = []
         refused: list[Row] = []
@@ -146,7 +146,6 @@ class Session:
             raise DeliveryError(
                 f"the broker refuses messages on '{topic}'", "check its access rules; they stay in the outbox"
             )
-        return bool(taken)
 
     def _strike(self, rows: list[Row]) -> None:
         """A broker may end the connection over a message that is too large for it, and never say so.

@@ -344,6 +344,17 @@ def test_what_the_broker_cannot_take_never_blocks_what_is_behind(
     eventually(lambda: len(subscriber.seqs()) == 8, "and it goes on")
 
 
+def test_a_verdict_that_is_refused_stays_and_says_so(rig: Rig, mosquitto: Any, tmp_path: Path) -> None:
+    """Only MQTT 5 lets a broker tell."""
+    rules = tmp_path / "rules"
+    rules.write_text(f"topic write {rig.topics.status}\n")
+    publisher = rig.publisher(mosquitto(f"acl_file {rules}").start().port, protocol="5", publish_last=False)
+    rig.judge(range(3))
+    complaint = f"refuses messages on '{rig.topics.verdict}'"
+    eventually(lambda: complaint in str(publisher.last_error), "refused")
+    assert (publisher.stats().acknowledged, publisher.stats().pending) == (0, 3)
+
+
 def test_what_the_configuration_forbids_is_never_handed_over(rig: Rig, mosquitto: Any, boot_id: str) -> None:
     broker = mosquitto().start()
     subscriber = rig.subscriber(broker.port)
