@@ -26,7 +26,7 @@ class PixelFormat(str, Enum):
         return {PixelFormat.RGB8: 3, PixelFormat.BGR8: 3, PixelFormat.RGBA8: 4}.get(self, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """A frame and where it came from.
 
