@@ -1,6 +1,10 @@
 """Packaging of tfanet-edge: what each kind of machine installs, and the commands it gets."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
+
+PACKAGES = ("edge", "training", "export", "calibration", "simulator")
 
 EDGE = [
     "genicam>=1.6,<2",
@@ -34,13 +38,11 @@ setup(
     name="tfanet-edge",
     version="0.1.0",
     description="Edge inspection station: GenICam camera, TFA-Net anomaly detection, verdicts over MQTT",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=find_packages(
-        include=[f"{top}{rest}" for top in ("edge", "training", "export", "calibration", "simulator") for rest in ("", ".*")]
-    ),
+    packages=find_packages(include=[f"{name}{rest}" for name in PACKAGES for rest in ("", ".*")]),
     package_data={
         "edge": ["py.typed", "dashboard/static/*", "schemas/*.json"],
         "simulator": ["native/*", "demo_bundle/*"],
@@ -48,11 +50,11 @@ setup(
     install_requires=[],
     extras_require={
         "edge": EDGE,
-        "jetson": EDGE + ["pycuda>=2024.1"],
+        "jetson": [*EDGE, "pycuda>=2024.1"],
         "dashboard": DASHBOARD,
-        "demo": EDGE + DASHBOARD + DEMO,
-        "training": EDGE + TRAINING,
-        "dev": EDGE + DASHBOARD + DEMO + TRAINING + DEV,
+        "demo": [*EDGE, *DASHBOARD, *DEMO],
+        "training": [*EDGE, *TRAINING],
+        "dev": [*EDGE, *DASHBOARD, *DEMO, *TRAINING, *DEV],
     },
     entry_points={
         "console_scripts": ["tfanet-edge = edge.cli:main"],

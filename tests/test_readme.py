@@ -1,0 +1,142 @@
+"""Every code block of the README, run. Addresses of a real camera and a real broker are replaced by simulated ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simulator.broker import embedded_broker
+from simulator.build import build
+from simulator.demo import BUNDLE
+from simulator.replay import ReplayCamera
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+SERIAL = "12345678"
+
+
+def block(beginning: str) -> str:
+    (found,) = [text for _, text in BLOCKS if beginning in text]
+    return str(found)
+
+
+def shell(command: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["bash", "-ec", command.replace(".venv/bin/tfanet-edge", f"{sys.executable} -m edge.cli")],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Ctrl-C for the whole group, as a terminal does it."""
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        return process.communicate(timeout=30)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_every_block_is_run_here():
+    languages = [language for language, _ in BLOCKS]
+    assert languages == ["text", "sh", "sh", "sh", "sh", "toml", "sh", "python"]
+
+
+@pytest.mark.slow
+def test_make_demo_shows_verdicts_within_seconds():
+    assert block("make demo") == "make demo\n"
+    process = shell("make demo", ARGS="--port 0 --interval-ms 100")
+    assert process.stderr is not None
+    lines = []
+    try:
+        while sum(" score " in line for line in lines) < 8:
+            line = process.stderr.readline()
+            assert line, f"it ended: {lines}"
+            lines.append(line)
+    finally:
+        rest = end(process)
+    said = "".join(lines)
+    assert re.search(r"page +http://127\.0\.0\.1:\d+/", said), (said, rest)
+    assert re.search(r"verdicts +tfanet/v1/demo/\S+/verdict", said)
+
+
+def test_make_test_is_what_ci_runs():
+    assert block("make test") == "make test\n"
+    assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_demo_keeps_its_claims():
+    """The figures of docs/demo.md: 300 unseen parts, every verdict delivered and valid."""
+    process = shell(block("--triggers 300"))
+    output, said = process.communicate(timeout=150)
+    assert process.returncode == 0, said
+    summary = json.loads(output)
+    assert summary["triggers"] == summary["received"] == summary["schema_valid"] == 300
+    assert summary["acknowledged"] == summary["published"] == 300
+    assert summary["pending"] == 0
+    assert summary["seq_gap_free"]
+    assert summary["verdicts"]["OK"] + summary["verdicts"]["NG"] == 300
+    assert summary["defects"]["injected"] == 75
+    assert summary["image_auroc"] >= 0.99
+    assert summary["detection_rate"] >= 0.95
+    assert summary["false_reject_rate"] <= 0.02
+
+
+@pytest.fixture
+def camera(tmp_path):
+    images = np.random.default_rng(0).integers(40, 200, (4, 96, 96, 3), dtype=np.uint8)
+    with ReplayCamera.create(tmp_path / "cameras", SERIAL, images) as camera:
+        yield camera
+
+
+def test_the_cameras_are_listed(camera):
+    command = block("cameras --producer").replace("/opt/vendor/lib/camera.cti", str(build()))
+    process = shell(command, REPLAY_CAMERAS=str(camera.path.parent))
+    output, said = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    assert SERIAL in output
+
+
+def test_a_station_with_camera_and_broker_and_somebody_who_listens(camera, tmp_path):
+    with embedded_broker() as (host, port):
+        config = (
+            block("[camera.features]")
+            .replace("/opt/vendor/lib/camera.cti", str(build()))
+            .replace("192.168.1.10", host)
+            .replace("1883", str(port))
+            .replace('"bundle"', f'"{BUNDLE}"')
+        )
+        (tmp_path / "station.toml").write_text(f"{config}\n[dashboard]\nport = 0\n")
+        listener = block("on_message").replace("192.168.1.10", host).replace("1883", str(port))
+        listening = subprocess.Popen([sys.executable, "-c", listener], stdout=subprocess.PIPE, text=True)
+        command = block("run --config").replace("station.toml", str(tmp_path / "station.toml"))
+        station = shell(command, REPLAY_CAMERAS=str(camera.path.parent))
+        try:
+            assert station.stderr is not None
+            while "inspecting" not in (line := station.stderr.readline()):
+                assert line, "the station ended"
+            time.sleep(0.5)
+            camera.pulse_line()
+            assert listening.stdout is not None
+            assert re.match(r"0 (OK|NG) \{", listening.stdout.readline())
+        finally:
+            end(station)
+            listening.kill()
+            listening.communicate()
+    assert station.returncode == 0
