@@ -8,13 +8,12 @@ from edge.outbox import Kind, Message
 from edge.wire import Topics
 
 
-def verdict_messages(topics: Topics, fitted: FittedVerdict, *, mask_png: bytes | None, with_plc: bool) -> list[Message]:
+def verdict_messages(topics: Topics, fitted: FittedVerdict, *, with_plc: bool) -> list[Message]:
     """The messages of one verdict, for one transaction of the outbox; the most urgent first.
 
     Args:
         topics: the station's.
         fitted: the verdict within its size.
-        mask_png: the mask, when the verdict refers to it as a PNG.
         with_plc: whether the flat record is wanted.
     """
     verdict = fitted.verdict
@@ -25,7 +24,6 @@ def verdict_messages(topics: Topics, fitted: FittedVerdict, *, mask_png: bytes |
     messages = [message(topics.verdict, fitted.payload, "verdict")]
     if with_plc:
         messages.append(message(topics.plc, plc_record(verdict).encode(), "plc"))
-    mask = fitted.mask_payload if mask_png is None else mask_png
-    if mask is not None:
-        messages.append(message(topics.mask(verdict.result_id), mask, "mask"))
+    if fitted.mask_payload is not None:
+        messages.append(message(topics.mask(verdict.result_id), fitted.mask_payload, "mask"))
     return messages

@@ -211,7 +211,7 @@ class FittedVerdict:
     Attributes:
         verdict: the message as it is sent.
         payload: its encoding, at most 4096 bytes.
-        mask_payload: the run lengths that had to leave the message, for `mask/{result_id}`; None when none had to.
+        mask_payload: what goes to `mask/{result_id}`: run lengths that had to leave the message, or a PNG; else None.
     """
 
     verdict: Verdict

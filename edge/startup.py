@@ -24,7 +24,7 @@ from edge.engines.golden import check_golden
 from edge.engines.ort import OrtEngine
 from edge.messages import Model
 from edge.messages import Station as Place
-from edge.mqtt import Publisher
+from edge.mqtt.publisher import Publisher
 from edge.notices import StateName
 from edge.outbox import Outbox
 from edge.report import Reporter

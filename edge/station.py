@@ -13,7 +13,7 @@ from edge.config import StationConfig
 from edge.dashboard.page_state import StationStatus
 from edge.delivery import verdict_messages
 from edge.engines.engine import Engine
-from edge.mqtt import Publisher
+from edge.mqtt.publisher import Publisher
 from edge.notices import Metrics, StateName
 from edge.observer import Inspection, SideChannel
 from edge.outbox import Outbox
@@ -126,9 +126,7 @@ class Station:
     def _deliver(self, outcome: Outcome) -> None:
         info = self._camera.info
         fitted = self._reporter.compose(outcome, self.verdicts.total(), info.serial if info else "")
-        self._outbox.append_many(
-            verdict_messages(self.topics, fitted, mask_png=None, with_plc=self._config.mqtt.publish_plc)
-        )
+        self._outbox.append_many(verdict_messages(self.topics, fitted, with_plc=self._config.mqtt.publish_plc))
         durable_ns = time.monotonic_ns()
         self.verdicts[outcome.verdict] += 1
         self._recent_ns.append(durable_ns)

@@ -27,7 +27,7 @@ from edge.config import (
     TriggerConfig,
 )
 from edge.errors import ConfigError
-from edge.mqtt import Publisher, PublisherStats, parse_broker_address
+from edge.mqtt.publisher import Publisher, PublisherStats, parse_broker_address
 from edge.startup import open_dashboard, open_station, stop_on_signals
 from edge.wire import Topics
 from simulator.broker import embedded_broker

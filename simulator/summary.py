@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 
 from edge.messages import Verdict
-from edge.mqtt import PublisherStats
+from edge.mqtt.publisher import PublisherStats
 from edge.observer import Inspection
 from simulator.defects import DefectKind
 from simulator.shopfloor import Received

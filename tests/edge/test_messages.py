@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -135,9 +136,9 @@ def test_the_mask_leaves_first_and_defects_only_when_that_is_not_enough(make_ver
 
 def test_the_messages_of_a_verdict(make_verdict: Any, topics: Topics) -> None:
     verdict = make_verdict(seq=3)
-    alone = verdict_messages(topics, fit_verdict(verdict), mask_png=None, with_plc=False)
+    alone = verdict_messages(topics, fit_verdict(verdict), with_plc=False)
     assert [(m.topic, m.kind, m.qos, m.retain, m.seq) for m in alone] == [(topics.verdict, "verdict", 1, False, 3)]
-    full = verdict_messages(topics, fit_verdict(verdict), mask_png=b"\x89PNG", with_plc=True)
+    full = verdict_messages(topics, replace(fit_verdict(verdict), mask_payload=b"\x89PNG"), with_plc=True)
     assert [m.topic for m in full] == [topics.verdict, topics.plc, topics.mask(verdict.result_id)]
     assert full[2].payload == b"\x89PNG"
 

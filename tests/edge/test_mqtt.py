@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ from edge.config import MqttConfig
 from edge.delivery import verdict_messages
 from edge.errors import BrokerAddressError, ConfigError
 from edge.messages import Model, Recipe, Station, fit_verdict
-from edge.mqtt import Publisher, parse_broker_address
+from edge.mqtt.publisher import Publisher, parse_broker_address
 from edge.notices import CameraIdentity, Meta, MetaThreshold, Metrics, StateName
 from edge.outbox import Gap, Message, Outbox
 from edge.wire import Topics
@@ -121,7 +122,7 @@ class Rig:
     def judge(self, seqs: range) -> None:
         for seq in seqs:
             fitted = fit_verdict(self._make_verdict(seq))
-            self.outbox.append_many(verdict_messages(self.topics, fitted, mask_png=None, with_plc=False))
+            self.outbox.append_many(verdict_messages(self.topics, fitted, with_plc=False))
 
     def stop(self, publisher: Publisher, drain_s: float = 5.0) -> None:
         self._publishers.remove(publisher)
@@ -170,8 +171,8 @@ def test_every_kind_of_message_arrives_valid(
     publisher.set_state(StateName.READY, "golden vectors reproduced")
     publisher.set_alarm("camera", "no frame for 5 s")
     publisher.send_metrics(Metrics(boot_id=boot_id, ts=meta.ts, values={"verdicts": 3.0, "infer_p50_ms": 41.5}))
-    fitted = fit_verdict(make_verdict(1))
-    rig.outbox.append_many(verdict_messages(rig.topics, fitted, mask_png=b"\x89PNG\x00", with_plc=True))
+    fitted = replace(fit_verdict(make_verdict(1)), mask_payload=b"\x89PNG\x00")
+    rig.outbox.append_many(verdict_messages(rig.topics, fitted, with_plc=True))
     result_id = fitted.verdict.result_id
     wanted = (
         "status",
@@ -299,7 +300,7 @@ def test_the_last_will_tells_of_a_killed_station(rig: Rig, mosquitto: Any, tmp_p
     subscriber = rig.subscriber(broker.port)
     program = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from edge.config import Identity, MqttConfig\nfrom edge.mqtt import Publisher\n"
+        "from edge.config import Identity, MqttConfig\nfrom edge.mqtt.publisher import Publisher\n"
         "from edge.outbox import Outbox\nfrom edge.wire import Topics\n"
         "topics = Topics(Identity(site='plant', area='paint', line='l1', station='s1'))\n"
         "outbox = Outbox(Path(sys.argv[1]), 100)\n"
@@ -431,7 +432,7 @@ def test_the_subscriber_on_the_page_for_consumers_works(rig: Rig, mosquitto: Any
 
 
 def test_a_broker_that_accepts_and_says_nothing_is_no_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.link._CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("edge.mqtt.link._CONNECT_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         publisher = rig.publisher(mute.getsockname()[1])
         eventually(lambda: publisher.last_error, "given up")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import OutboxError
-from edge.feed import BACKLOG_ROWS_PER_S, Feed
+from edge.mqtt.feed import BACKLOG_ROWS_PER_S, Feed
 from edge.outbox import Gap, Kind, Message, Outbox, Row
 
 

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 from edge.config import MqttConfig
 from edge.errors import BrokerAddressError, ConfigError, DeliveryError, OutboxError, TfanetEdgeError
-from edge.link import Link, Will
-from edge.notice_board import NoticeBoard
+from edge.mqtt.link import Link, Will
+from edge.mqtt.notice_board import NoticeBoard
+from edge.mqtt.session import Session, Tally
 from edge.notices import Alarm, Meta, Metrics, State, StateName, Status
 from edge.outbox import Outbox
-from edge.session import Session, Tally
 from edge.wire import Topics, utc_text
 
 _BACKOFF_FIRST_S = 0.25

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass, field
 
 from edge.errors import DeliveryError
-from edge.feed import Feed
-from edge.link import Link
 from edge.messages import VERDICT_MAX_BYTES
-from edge.notice_board import Notice, NoticeBoard
+from edge.mqtt.feed import Feed
+from edge.mqtt.link import Link
+from edge.mqtt.notice_board import Notice, NoticeBoard
 from edge.outbox import Outbox, Row
 
 _IDLE_S = 1.0
