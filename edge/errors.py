@@ -1,17 +1,16 @@
 """Every error that tfanet-edge raises on purpose.
 
-    TfanetEdgeError             carries what is wrong (with the value) and what to do about it
-      InputError                the person can mend it: the command line ends with exit status 2
-        ConfigError             a configuration file or option
-        BundleError             a bundle is missing, malformed, tampered with, or does not fit
-        ImageError              an image cannot be read or has the wrong size
-        ProducerError           a GenTL producer is missing, or is not one
-        CameraSetupError        no such camera, or a feature did not take its value
-        BrokerAddressError      a broker address that cannot be one
-      CameraLostError           the camera went away while it was in use
-      EngineError               the inference engine failed, or contradicts the golden vectors
-      DeliveryError             the broker refused the connection or a message
-      OutboxError               the outbox file cannot be opened or written
+TfanetEdgeError             carries what is wrong (with the value) and what to do about it
+  InputError                the person can mend it: the command line ends with exit status 2
+    ConfigError             a configuration file or option
+    BundleError             a bundle is missing, malformed, tampered with, or does not fit
+    ImageError              an image cannot be read or has the wrong size
+    ProducerError           a GenTL producer is missing, or is not one
+    CameraSetupError        no such camera, or a feature did not take its value
+    BrokerAddressError      a broker address that cannot be one
+  EngineError               the inference engine failed, or contradicts the golden vectors
+  DeliveryError             the broker refused the connection or a message
+  OutboxError               the outbox file cannot be opened or written
 """
 
 from __future__ import annotations
@@ -60,10 +59,6 @@ class CameraSetupError(InputError):
 
 class BrokerAddressError(InputError):
     """A broker address that cannot be one."""
-
-
-class CameraLostError(TfanetEdgeError):
-    """The camera went away while it was in use."""
 
 
 class EngineError(TfanetEdgeError):
