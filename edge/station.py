@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 
 from edge.bundle import Bundle
-from edge.cameras.camera import Camera, CameraState
+from edge.cameras.camera import Camera, CameraState, StateChanged
 from edge.config import StationConfig
 from edge.dashboard.page_state import StationStatus
 from edge.delivery import verdict_messages
@@ -73,6 +73,7 @@ class Station:
         self._notifier = notifier
         self._ledger = TriggerLedger(config.trigger.deadline_ms)
         self._pipeline: Pipeline
+        self._camera_state = StateChanged(CameraState.DISCOVER, "not started")
         self._told: tuple[StateName, str] | None = None
         self._recent_ns: deque[int] = deque(maxlen=100)
         self._metrics_due_s = time.monotonic() + _METRICS_EVERY_S
@@ -105,7 +106,7 @@ class Station:
         recent = list(self._recent_ns)
         lately = [moment for moment in recent if moment > time.monotonic_ns() - 5_000_000_000]
         span_s = (time.monotonic_ns() - lately[0]) / 1e9 if len(lately) > 1 else 0.0
-        camera = self._pipeline.camera_state
+        camera = self._camera_state
         publisher = self.publisher.stats()
         return StationStatus(
             camera_state=camera.state,
@@ -161,7 +162,7 @@ class Station:
         )
 
     def _tell_camera_state(self) -> None:
-        camera = self._pipeline.camera_state
+        self._camera_state = camera = self._pipeline.camera_state
         if camera.state is CameraState.STREAM:
             self._tell(StateName.CONTINUOUS_EXECUTION, "inspecting")
         elif camera.state in (CameraState.LOST, CameraState.BACKOFF):

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
@@ -290,7 +291,9 @@ def test_a_page_and_a_folder_of_images(make_line, validators, tmp_path):
         cv2.imwrite(str(tmp_path / "parts" / name), np.full((64, 64), grey, np.uint8))
     line = make_line(camera=FolderConfig(kind="folder", directory=tmp_path / "parts"))
     with open_station(line.config, is_simulated=False) as station, open_dashboard(station, line.config) as address:
-        assert address.startswith("http://127.0.0.1:")
+        with urlopen(f"{address}events") as events:
+            first = next(line for line in events if line.startswith(b"data:"))
+            assert json.loads(first[5:])["station"]["camera_state"] == "Discover"
         station.run(threading.Event(), trigger_limit=6)
         assert station.verdicts == {"OK": 3, "NG": 3}
         assert station.status().throughput_per_s > 0
