@@ -46,7 +46,7 @@ class RenderedPart:
 
 @dataclass(frozen=True)
 class _Scene:
-    """What differs from part to part."""
+    """What differs from part to part: a nest on the belt holds it, the lamp and the camera drift a little."""
 
     turn_deg: float
     shift_px: tuple[float, float]
@@ -90,9 +90,9 @@ def to_bayer_rg8(image_rgb: Image) -> Image:
 
 def _draw_scene(rng: np.random.Generator) -> _Scene:
     return _Scene(
-        turn_deg=rng.uniform(-5, 5),
-        shift_px=(rng.uniform(-7, 7), rng.uniform(-7, 7)),
-        scale=rng.uniform(0.985, 1.015),
+        turn_deg=rng.uniform(-1.5, 1.5),
+        shift_px=(rng.uniform(-3, 3), rng.uniform(-3, 3)),
+        scale=rng.uniform(0.995, 1.005),
         azimuth=np.deg2rad(-125 + rng.uniform(-14, 14)),
         level=rng.uniform(0.88, 1.08),
         ramp=(rng.uniform(-0.09, 0.09), rng.uniform(-0.09, 0.09)),

@@ -6,6 +6,7 @@ nothing is selected.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,8 @@ class TrainSettings:
         seed: of initialisation, order and masking.
         epochs: passes over the images.
         batch: images per step.
-        lr: AdamW's constant rate; the paper's is 1e-4.
+        lr: AdamW's rate; the paper's is 1e-4.
+        decay_share: the rate falls linearly to zero over this last share of the steps; the paper's is 0, constant.
         mask_range: each batch drops a share of its input tokens drawn from this range.
         mixed_precision: bfloat16 in the transformer, float32 in loss and weights.
     """
@@ -40,6 +42,7 @@ class TrainSettings:
     epochs: int = 20
     batch: int = 4
     lr: float = 1e-4
+    decay_share: float = 0.0
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.01
     mask_range: tuple[float, float] = (0.0, 0.75)
@@ -61,13 +64,14 @@ def cache_features(backbone: ResNet18, images: Image) -> Tensor:
     return cached
 
 
-def train(backbone: ResNet18, images: Image, settings: TrainSettings) -> TFANet:
+def train(backbone: ResNet18, images: Image, settings: TrainSettings, checkpoint: Path) -> TFANet:
     """Fit the transformer to good parts.
 
     Args:
         backbone: frozen, in eval mode.
         images: uint8 (N,256,256,3) RGB, good parts only; the first is the template.
         settings: how.
+        checkpoint: written after every epoch.
 
     Returns:
         The network after the last epoch, in eval mode.
@@ -81,8 +85,11 @@ def train(backbone: ResNet18, images: Image, settings: TrainSettings) -> TFANet:
     template = features[:1].float()
     network = TFANet(features.shape[1], PRESETS[settings.preset])
     optimiser = torch.optim.AdamW(
-        network.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay
+        network.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
     )
+    steps = settings.epochs * math.ceil(len(features) / settings.batch)
+    decay_steps = max(1.0, settings.decay_share * steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (steps - step) / decay_steps))
     low, high = settings.mask_range
     for epoch in range(settings.epochs):
         order = torch.randperm(len(features), generator=generator)
@@ -93,8 +100,10 @@ def train(backbone: ResNet18, images: Image, settings: TrainSettings) -> TFANet:
                 ratio = low + (high - low) * float(torch.rand((), generator=generator))
                 kept = draw_kept_tokens(ratio, generator)
                 loss = _step(network, optimiser, features[chosen].float(), template, kept, settings.mixed_precision)
+                schedule.step()
                 losses.append(loss)
                 progress.set_postfix(loss=f"{np.mean(losses):.4f}", refresh=False)
+        save_network(network, checkpoint)
     return network.eval()
 
 
@@ -109,7 +118,7 @@ def _step(
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed_precision):
         prediction = network(features, network.embed(template), kept)
     loss = reconstruction_loss(patchify(features), prediction.float())
-    value = float(loss)
+    value = loss.item()
     if not np.isfinite(value):
         raise TfanetEdgeError(f"the training loss became {value}", "lower the learning rate or look for broken images")
     optimiser.zero_grad(set_to_none=True)

@@ -15,7 +15,7 @@ from training.networks.backbones import ResNet18
 from training.pretrain import PretrainSettings, pretrain
 from training.procedural import SHAPES, draw, texture_bank
 from training.rendered import mixed_kinds, rendered_set
-from training.train import TrainSettings, load_network, save_network, train
+from training.train import TrainSettings, load_network, train
 
 TWO_STEPS = TrainSettings(epochs=2, batch=2)
 
@@ -34,21 +34,19 @@ def backbone() -> ResNet18:
 def test_training_repeats_with_its_seed_and_survives_the_disk(
     images: np.ndarray, backbone: ResNet18, tmp_path: Path
 ) -> None:
-    first, second = (train(backbone, images, TWO_STEPS).state_dict() for _ in range(2))
+    path = tmp_path / "net.pth"
+    first, second = (train(backbone, images, TWO_STEPS, path).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    network = train(backbone, images, TWO_STEPS)
-    save_network(network, tmp_path / "net.pth")
-    loaded = load_network(tmp_path / "net.pth", 512, "tiny")
-    assert torch.equal(loaded.cls, network.cls)
+    assert torch.equal(load_network(path, 512, "tiny").cls, first["cls"])
     with pytest.raises(ConfigError, match="not a small network"):
-        load_network(tmp_path / "net.pth", 512, "small")
+        load_network(path, 512, "small")
 
 
-def test_a_loss_that_is_not_finite_stops_the_training(images: np.ndarray, backbone: ResNet18) -> None:
+def test_a_loss_that_is_not_finite_stops_the_training(images: np.ndarray, tmp_path: Path) -> None:
     broken = ResNet18().eval().requires_grad_(False)
     broken.conv1.weight[0, 0, 0, 0] = float("inf")
     with pytest.raises(TfanetEdgeError, match="training loss became nan"):
-        train(broken, images, TWO_STEPS)
+        train(broken, images, TWO_STEPS, tmp_path / "net.pth")
 
 
 def test_pretraining_steps_and_repeats() -> None:
