@@ -109,7 +109,7 @@ class FolderCamera:
         self._frame_id += 1
         received_monotonic_ns, received_utc_ns = time.monotonic_ns(), time.time_ns()
         try:
-            image = _read(path)
+            image = read_image(path)
         except ImageError as error:
             if trigger_id is None:
                 return FramesMissing(1, self._frame_id)
@@ -129,7 +129,12 @@ class FolderCamera:
         )
 
 
-def _read(path: Path) -> Image:
+def read_image(path: Path) -> Image:
+    """An image file as uint8, (H, W) Mono8 or (H, W, 3) BGR8; 16-bit samples are scaled down, alpha is dropped.
+
+    Raises:
+        ImageError: OpenCV cannot read it, or its samples are of another type.
+    """
     samples = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if samples is None:
         raise ImageError(f"image '{path}' cannot be read", "replace it")
