@@ -88,7 +88,7 @@ def write_bundle(
     with torch.inference_mode():
         anomaly_map, score = graph(torch.from_numpy(golden_images))
     arrays = {"image": golden_images, "anomaly_map": anomaly_map.numpy(), "score": score.numpy()}
-    np.savez_compressed(out / GOLDEN, allow_pickle=False, **arrays)
+    np.savez_compressed(out / GOLDEN, **arrays)
     maps, scores = run_onnx(out / MODEL_FP32, held_out_good)
     fitted_on: Mapping[str, str] = {"data_sha256": data_sha256(held_out_good)}
     image_rate, pixel_rate = identity.image_false_reject_rate, identity.pixel_false_reject_rate

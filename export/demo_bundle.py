@@ -31,7 +31,7 @@ IMAGE_FALSE_REJECT_RATE = 0.01
 PIXEL_FALSE_REJECT_RATE = 1e-4
 PRETRAINING = PretrainSettings()
 # The rate suits the small preset; the paper's is for a network thirty times its size.
-TRAINING = TrainSettings(preset="tiny", seed=7, epochs=20, batch=4, lr=5e-4, decay_share=0.3)
+TRAINING = TrainSettings(preset="tiny", seed=7, epochs=18, batch=4, lr=5e-4, decay_share=0.3)
 GOLDEN_KINDS = (None, None, DefectKind.SCRATCH, DefectKind.STAIN)
 
 

@@ -93,9 +93,9 @@ def _draw_scene(rng: np.random.Generator) -> _Scene:
         turn_deg=rng.uniform(-1.5, 1.5),
         shift_px=(rng.uniform(-3, 3), rng.uniform(-3, 3)),
         scale=rng.uniform(0.995, 1.005),
-        azimuth=np.deg2rad(-125 + rng.uniform(-14, 14)),
-        level=rng.uniform(0.88, 1.08),
-        ramp=(rng.uniform(-0.09, 0.09), rng.uniform(-0.09, 0.09)),
+        azimuth=np.deg2rad(-125 + rng.uniform(-5, 5)),
+        level=rng.uniform(0.92, 1.06),
+        ramp=(rng.uniform(-0.06, 0.06), rng.uniform(-0.06, 0.06)),
         warmth=rng.uniform(-0.025, 0.025),
         noise=rng.uniform(0.007, 0.014),
     )
@@ -134,7 +134,7 @@ def _window(bank: Float, rng: np.random.Generator) -> Float:
 def _highlights(azimuth: float, rng: np.random.Generator) -> Float:
     """Brightness over the circle: a turned face throws two fans towards the lamp and a fainter pair aside."""
     theta = np.linspace(0, 2 * np.pi, ANGLE_STEPS, endpoint=False, dtype=np.float32)
-    main = np.exp(rng.uniform(3.0, 4.2) * (np.cos(2 * (theta - azimuth)) - 1)) * (1 + 0.3 * np.cos(theta - azimuth))
+    main = np.exp(rng.uniform(3.4, 3.8) * (np.cos(2 * (theta - azimuth)) - 1)) * (1 + 0.3 * np.cos(theta - azimuth))
     side = np.exp(9 * (np.cos(2 * (theta - azimuth - 1.15)) - 1))
     return np.asarray(0.40 + 0.46 * main + 0.12 * side, np.float32)
 
@@ -145,11 +145,11 @@ def _lit_surface(part: Flange, flaw: Defect | None, scene: _Scene, rng: np.rando
     steps = RADIUS_STEPS_PER_PX * CANVAS_PX
     fine = rng.standard_normal(steps).astype(np.float32)
     grooves = 0.6 * fine + 2.2 * cv2.GaussianBlur(fine, (0, 0), 4, borderType=cv2.BORDER_REFLECT).ravel()
-    wobble = np.convolve(rng.standard_normal(steps), np.ones(5) / 5, "same") * 42
+    wobble = np.convolve(rng.standard_normal(steps), np.ones(5) / 5, "same") * 26
     face = np.take(
         _highlights(azimuth, rng), (part.angle + np.take(wobble.astype(np.int32), part.radius)) & (ANGLE_STEPS - 1)
     )
-    face *= np.take(1 + 0.07 * grooves, part.radius)
+    face *= np.take(1 + 0.055 * grooves, part.radius)
     face *= 1 + 0.022 * _window(cloud_bank(), rng)
     cast = 0.46 + 0.055 * _window(grain_bank(), rng)
     luminance = (cast + part.turned * (face - cast)) * part.albedo
