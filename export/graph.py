@@ -48,7 +48,7 @@ class DetectorGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (N,256,256,3) RGB → anomaly map float32 (N,256,256), score float32 (N,)."""
-        features = extract_features(self.backbone, image.permute(0, 3, 1, 2).float())
+        features = extract_features(self.backbone, image.float().permute(0, 3, 1, 2))
         reconstruction = unpatchify(self.network(features, self.template_tokens))
         anomaly_map = dual_mode_map(features, reconstruction, self.smoothing)
         return anomaly_map, score_map(anomaly_map, self.score_rule)
