@@ -57,9 +57,10 @@ setup(
         "dev": [*EDGE, *DASHBOARD, *DEMO, *TRAINING, *DEV],
     },
     entry_points={
-        "console_scripts": ["tfanet-edge = edge.cli:main"],
+        "console_scripts": ["tfanet-edge = edge.cli:main", "calibrate-int8 = calibration.cli:main"],
         "tfanet_edge.commands": [
             "run = edge.startup:add_command",
+            "calibrate-int8 = calibration.command:add_command [training]",
             "cameras = edge.cameras.listing:add_command",
             "demo = simulator.demo:add_command [demo]",
         ],

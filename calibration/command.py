@@ -14,6 +14,7 @@ import onnx
 from calibration.comparison import Comparison, compare
 from calibration.images import MIN_IMAGES, images_sha256, read_images
 from calibration.int8 import quantise
+from edge.arguments import share, whole_number_from
 from edge.bundle import Bundle, Variant, file_sha256, load_bundle, write_manifest
 from edge.errors import BundleError
 
@@ -30,12 +31,14 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures of good parts")
     parser.add_argument(
         "--max-flips",
-        type=_share,
+        type=share,
         default=0.005,
         metavar="SHARE",
         help="refuse when more verdicts than this change (default: %(default)s)",
     )
-    parser.add_argument("--limit", type=_count, metavar="N", help="use N of the pictures, spread evenly")
+    parser.add_argument(
+        "--limit", type=whole_number_from(MIN_IMAGES), metavar="N", help="use N of the pictures, spread evenly"
+    )
     parser.set_defaults(handler=_handle)
 
 
@@ -110,19 +113,3 @@ def _table(result: Comparison, fp32_bytes: int, int8_bytes: int, threshold: floa
 
 def _correlation(result: Comparison) -> str:
     return "undefined" if result.score_correlation is None else f"{result.score_correlation:.5f}"
-
-
-def _share(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")
-    return number
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < MIN_IMAGES:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {MIN_IMAGES} upwards")
-    return int(text)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.arguments import share, whole_number_from
 from edge.bundle import load_bundle
 from edge.config import (
     DashboardConfig,
@@ -49,13 +50,15 @@ _DRAIN_S = 30.0
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `demo`."""
     parser = subparsers.add_parser("demo", help="run a whole station on a simulated camera")
-    parser.add_argument("--triggers", type=_positive, metavar="N", help="inspect N parts without a page, then end")
+    parser.add_argument(
+        "--triggers", type=whole_number_from(1), metavar="N", help="inspect N parts without a page, then end"
+    )
     parser.add_argument("--json", action="store_true", help="end with a JSON summary; needs --triggers")
     parser.add_argument("--broker", metavar="HOST:PORT", help="an MQTT broker; without it an embedded one is started")
     parser.add_argument("--bundle", type=Path, default=BUNDLE, metavar="DIR", help="another bundle for the same parts")
     parser.add_argument("--interval-ms", type=float, metavar="MS", help="between triggers (1000 with a page, else 0)")
     parser.add_argument(
-        "--defect-rate", type=_share, default=0.25, metavar="SHARE", help="of parts with a defect (0.25)"
+        "--defect-rate", type=share, default=0.25, metavar="SHARE", help="of parts with a defect (0.25)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="which parts are drawn (0)")
     parser.add_argument("--port", type=int, default=8080, metavar="PORT", help="of the page (8080; 0: a free one)")
@@ -182,19 +185,3 @@ def _progress(what: str, done: int, total: int) -> None:
     if sys.stderr.isatty():
         end = "\n" if done == total else ""
         print(f"\r{what}: {done}/{total}", end=end, file=sys.stderr, flush=True)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 upwards")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")
-    return number

@@ -1,0 +1,32 @@
+"""Types of command-line arguments that several verbs take; a wrong one is named with what would be right."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")
+    return number
+
+
+def whole_number_from(minimum: int) -> Callable[[str], int]:
+    """The type of whole numbers that are not below a minimum."""
+
+    def whole_number(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {minimum} upwards")
+        return int(text)
+
+    return whole_number
