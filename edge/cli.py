@@ -1,7 +1,7 @@
 """The command line: one program whose verbs come from the entry-point group `tfanet_edge.commands`.
 
-Exit status: 0 done; 1 failed; 2 the input is wrong, and one line on standard error says what and how to mend it; 3 refused
-on evidence (`calibrate-int8`).
+Exit status: 0 done; 1 failed; 2 the input is wrong, and one line on standard error says what and how to mend it;
+3 refused on evidence (`calibrate-int8`).
 """
 
 from __future__ import annotations
