@@ -59,7 +59,7 @@ class _Scene:
 
 
 def render_part(
-    seed: int, defect: DefectKind | None, size_px: tuple[int, int] = (CANVAS_PX, CANVAS_PX)
+    seed: int, defect: DefectKind | None, size_px: tuple[int, int] = (CANVAS_PX, CANVAS_PX), drift: float = 1.0
 ) -> RenderedPart:
     """One part as the camera's lens sees it.
 
@@ -70,9 +70,10 @@ def render_part(
         seed: not negative.
         defect: None for a good part.
         size_px: height, width; the part fills the shorter edge.
+        drift: how far pose and light stray, as a multiple of what the station sees; training takes a wider range.
     """
     rng = np.random.default_rng([seed, 0])
-    scene = _draw_scene(rng)
+    scene = _draw_scene(rng, drift)
     flaw = None if defect is None else make_defect(defect, np.random.default_rng([seed, 1]))
     lit = _lit_surface(_with_bolt(flaw), flaw, scene, rng)
     return _photograph(lit, flaw, defect, scene, size_px, rng)
@@ -88,15 +89,15 @@ def to_bayer_rg8(image_rgb: Image) -> Image:
     return raw
 
 
-def _draw_scene(rng: np.random.Generator) -> _Scene:
+def _draw_scene(rng: np.random.Generator, drift: float) -> _Scene:
     return _Scene(
-        turn_deg=rng.uniform(-1.5, 1.5),
-        shift_px=(rng.uniform(-3, 3), rng.uniform(-3, 3)),
-        scale=rng.uniform(0.995, 1.005),
-        azimuth=np.deg2rad(-125 + rng.uniform(-5, 5)),
-        level=rng.uniform(0.92, 1.06),
-        ramp=(rng.uniform(-0.06, 0.06), rng.uniform(-0.06, 0.06)),
-        warmth=rng.uniform(-0.025, 0.025),
+        turn_deg=drift * rng.uniform(-1, 1),
+        shift_px=(drift * rng.uniform(-2, 2), drift * rng.uniform(-2, 2)),
+        scale=1 + drift * rng.uniform(-1 / 300, 1 / 300),
+        azimuth=np.deg2rad(-125 + drift * rng.uniform(-10 / 3, 10 / 3)),
+        level=0.99 + drift * rng.uniform(-0.14 / 3, 0.14 / 3),
+        ramp=(drift * rng.uniform(-0.04, 0.04), drift * rng.uniform(-0.04, 0.04)),
+        warmth=drift * rng.uniform(-0.05 / 3, 0.05 / 3),
         noise=rng.uniform(0.007, 0.014),
     )
 

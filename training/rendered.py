@@ -34,12 +34,15 @@ def network_input(part: RenderedPart) -> Image:
     return out
 
 
-def rendered_set(seeds: Sequence[int], kinds: Sequence[DefectKind | None] | None = None) -> RenderedSet:
+def rendered_set(
+    seeds: Sequence[int], kinds: Sequence[DefectKind | None] | None = None, drift: float = 1.0
+) -> RenderedSet:
     """Render one part per seed.
 
     Args:
         seeds: one per part.
         kinds: the defect of each part; None for good parts only.
+        drift: see `render_part`.
     """
     wanted = tuple(kinds) if kinds is not None else (None,) * len(seeds)
     height_px, width_px = PREPROCESSING.input_size_px
@@ -47,7 +50,7 @@ def rendered_set(seeds: Sequence[int], kinds: Sequence[DefectKind | None] | None
     masks = np.zeros((len(seeds), height_px, width_px), np.uint8)
     pairs = zip(seeds, wanted, strict=True)
     for index, (seed, kind) in enumerate(tqdm(pairs, "render", len(seeds), mininterval=5, leave=False)):
-        part = render_part(seed, kind)
+        part = render_part(seed, kind, drift=drift)
         images[index] = network_input(part)
         # A cell is defective when any of its pixels is: thin defects survive the reduction.
         masks[index] = cv2.resize(part.gt_mask * 255, (width_px, height_px), interpolation=cv2.INTER_AREA) > 64

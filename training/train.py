@@ -64,7 +64,9 @@ def cache_features(backbone: ResNet18, images: Image) -> Tensor:
     return cached
 
 
-def train(backbone: ResNet18, images: Image, settings: TrainSettings, checkpoint: Path) -> TFANet:
+def train(
+    backbone: ResNet18, images: Image, settings: TrainSettings, checkpoint: Path, start: TFANet | None = None
+) -> TFANet:
     """Fit the transformer to good parts.
 
     Args:
@@ -72,6 +74,7 @@ def train(backbone: ResNet18, images: Image, settings: TrainSettings, checkpoint
         images: uint8 (N,256,256,3) RGB, good parts only; the first is the template.
         settings: how.
         checkpoint: written after every epoch.
+        start: weights to begin with, changed in place; fresh ones when None.
 
     Returns:
         The network after the last epoch, in eval mode.
@@ -83,7 +86,8 @@ def train(backbone: ResNet18, images: Image, settings: TrainSettings, checkpoint
     generator = torch.Generator().manual_seed(settings.seed)
     features = cache_features(backbone, images)
     template = features[:1].float()
-    network = TFANet(features.shape[1], PRESETS[settings.preset])
+    network = start if start is not None else TFANet(features.shape[1], PRESETS[settings.preset])
+    network.train()
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
     )
