@@ -35,10 +35,10 @@ class Attention(nn.Module):
         """Keys and values from `tokens` (N, T, dim), queries from `queries` (N, Q, dim) → (N, Q, dim)."""
         dim = tokens.shape[2]
         if queries is tokens:
-            q, k, v = torch.split(self.qkv(tokens), dim, dim=2)
+            q, k, v = torch.split(self.qkv(tokens), [dim, dim, dim], dim=2)
         else:
             q = F.linear(queries, self.qkv.weight[:dim], self.qkv.bias[:dim])
-            k, v = torch.split(F.linear(tokens, self.qkv.weight[dim:], self.qkv.bias[dim:]), dim, dim=2)
+            k, v = torch.split(F.linear(tokens, self.qkv.weight[dim:], self.qkv.bias[dim:]), [dim, dim], dim=2)
         q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
         mixed = F.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
