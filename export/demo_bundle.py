@@ -27,8 +27,8 @@ from training.rendered import rendered_set
 from training.train import TrainSettings, load_network, train
 
 TRAIN_IMAGES = 320
-TRAIN_DRIFT = 1.5
-HELD_OUT_IMAGES = 800
+TRAIN_DRIFT = 2.0
+HELD_OUT_IMAGES = 600
 SCORE_RULE: ScoreRule = "max"
 IMAGE_FALSE_REJECT_RATE = 0.01
 PIXEL_FALSE_REJECT_RATE = 1e-4

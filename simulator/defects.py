@@ -138,9 +138,9 @@ def _stroke(curve: npt.NDArray[np.int32], width_px: float) -> Float:
 def _scratch(rng: np.random.Generator) -> Defect:
     """A groove with a raised burr: catches the light on one side."""
     site = _place(rng, 24)
-    cover = _stroke(_curve(rng, site, rng.uniform(45, 130), rng.normal(0, 0.5)), rng.uniform(1.8, 3.0))
+    cover = _stroke(_curve(rng, site, rng.uniform(45, 130), rng.normal(0, 0.5)), rng.uniform(2.0, 3.2))
     depth = rng.uniform(1.4, 2.6)
-    bright = rng.uniform(0.4, 0.75) * rng.choice((-0.7, 1.0))
+    bright = rng.uniform(0.4, 0.75) * rng.choice((-0.9, 1.0))
     mask = site.on_solid(cover > 0.12)
     return Defect(site.x_px, site.y_px, mask, height=-depth * cover, gain=1 + bright * cover)
 
@@ -193,7 +193,7 @@ def _foreign_particle(rng: np.random.Generator) -> Defect:
         colours = ((0.06, 0.08, 0.22), (0.55, 0.08, 0.07), (0.05, 0.05, 0.05), (0.85, 0.84, 0.80))
     else:
         turns = np.linspace(0, 2 * np.pi, 6, endpoint=False) + rng.uniform(-0.4, 0.4, 6)
-        reach = rng.uniform(7, 12) * rng.uniform(0.55, 1, 6)
+        reach = rng.uniform(9, 14) * rng.uniform(0.6, 1, 6)
         corners = np.stack([np.cos(turns), np.sin(turns)], 1) * reach[:, None] + site.centre
         chip = np.zeros((WINDOW_PX, WINDOW_PX), np.uint8)
         cv2.fillPoly(chip, [np.round(corners * 16).astype(np.int32)[:, None]], 255, cv2.LINE_AA, shift=4)

@@ -91,13 +91,13 @@ def to_bayer_rg8(image_rgb: Image) -> Image:
 
 def _draw_scene(rng: np.random.Generator, drift: float) -> _Scene:
     return _Scene(
-        turn_deg=drift * rng.uniform(-1, 1),
-        shift_px=(drift * rng.uniform(-2, 2), drift * rng.uniform(-2, 2)),
-        scale=1 + drift * rng.uniform(-1 / 300, 1 / 300),
-        azimuth=np.deg2rad(-125 + drift * rng.uniform(-10 / 3, 10 / 3)),
-        level=0.99 + drift * rng.uniform(-0.14 / 3, 0.14 / 3),
-        ramp=(drift * rng.uniform(-0.04, 0.04), drift * rng.uniform(-0.04, 0.04)),
-        warmth=drift * rng.uniform(-0.05 / 3, 0.05 / 3),
+        turn_deg=drift * rng.uniform(-0.75, 0.75),
+        shift_px=(drift * rng.uniform(-1.5, 1.5), drift * rng.uniform(-1.5, 1.5)),
+        scale=1 + drift * rng.uniform(-0.0025, 0.0025),
+        azimuth=np.deg2rad(-125 + drift * rng.uniform(-2.5, 2.5)),
+        level=0.99 + drift * rng.uniform(-0.035, 0.035),
+        ramp=(drift * rng.uniform(-0.03, 0.03), drift * rng.uniform(-0.03, 0.03)),
+        warmth=drift * rng.uniform(-0.0125, 0.0125),
         noise=rng.uniform(0.007, 0.014),
     )
 

@@ -84,4 +84,5 @@ def reconstruction_loss(target: Tensor, prediction: Tensor) -> Tensor:
     target_square, prediction_square = (torch.linalg.vecdot(x, x) for x in (target, prediction))
     cosine = product / (target_square * prediction_square).sqrt().clamp(min=COSINE_EPS)
     squared_error = (target_square + prediction_square - 2 * product) / target.shape[2]
-    return 5 * (1 - cosine).mean() + squared_error.mean()
+    loss: Tensor = 5 * (1 - cosine).mean() + squared_error.mean()
+    return loss

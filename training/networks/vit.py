@@ -39,7 +39,7 @@ class Attention(nn.Module):
         else:
             q = F.linear(queries, self.qkv.weight[:dim], self.qkv.bias[:dim])
             k, v = torch.split(F.linear(tokens, self.qkv.weight[dim:], self.qkv.bias[dim:]), [dim, dim], dim=2)
-        q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        q, k, v = (x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2) for x in (q, k, v))
         mixed = F.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
