@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from edge.bundle import Provenance, ScoreRule
@@ -26,8 +27,6 @@ from training.pretrain import PretrainSettings, pretrain
 from training.rendered import rendered_set
 from training.train import TrainSettings, load_network, train
 
-TRAIN_IMAGES = 320
-TRAIN_DRIFT = 2.0
 HELD_OUT_IMAGES = 600
 SCORE_RULE: ScoreRule = "max"
 IMAGE_FALSE_REJECT_RATE = 0.01
@@ -35,9 +34,30 @@ PIXEL_FALSE_REJECT_RATE = 1e-4
 PRETRAINING = PretrainSettings()
 # The rate suits the small preset; the paper's is for a network thirty times its size.
 TRAINING = TrainSettings(preset="tiny", seed=7, epochs=18, batch=4, lr=5e-4, decay_share=0.3)
-# A second cycle starts from the first one's weights and cools down for longer.
-CYCLES = (TRAINING, replace(TRAINING, seed=8, decay_share=0.8))
 GOLDEN_KINDS = (None, None, DefectKind.SCRATCH, DefectKind.STAIN)
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """Passes over some of the training parts, beginning with the weights of the cycle before.
+
+    Attributes:
+        seeds: of the parts.
+        drift: how far they stray, in units of the station's own drift.
+        settings: how to train.
+    """
+
+    seeds: range
+    drift: float
+    settings: TrainSettings
+
+
+# The cycles cool down ever longer; the last one sees other parts, which stray hardly further than the station's.
+CYCLES = (
+    Cycle(TRAIN_SEEDS[:320], 2.0, TRAINING),
+    Cycle(TRAIN_SEEDS[:320], 2.0, replace(TRAINING, seed=8, decay_share=0.8)),
+    Cycle(TRAIN_SEEDS[320:960], 1.25, replace(TRAINING, seed=9, epochs=10, decay_share=0.9)),
+)
 
 
 def demo_backbone(work: Path) -> ResNet18:
@@ -49,26 +69,31 @@ def demo_backbone(work: Path) -> ResNet18:
     return load_backbone("resnet18", path)
 
 
-def demo_network(work: Path, backbone: ResNet18, train_images: Image) -> TFANet:
-    """The TFA-Net after the last cycle; cycles whose result is there are not run again."""
-    network = None
-    for number, settings in enumerate(CYCLES, 1):
+def demo_network(work: Path, backbone: ResNet18) -> tuple[TFANet, Image]:
+    """The TFA-Net after the last cycle, and all parts it was trained on, the template first.
+
+    A cycle whose result is there is not run again.
+    """
+    network, seen = None, []
+    for number, cycle in enumerate(CYCLES, 1):
+        images = rendered_set(cycle.seeds, drift=cycle.drift).images
+        seen.append(images)
         path = work / f"tfanet.{number}.pth"
         if not path.is_file():
             partial = work / "tfanet.partial.pth"
-            train(backbone, train_images, settings, partial, network)
+            with_template = images if network is None else np.concatenate((seen[0][:1], images))
+            train(backbone, with_template, cycle.settings, partial, network)
             partial.replace(path)
         network = load_network(path, sum(backbone.tap_channels), TRAINING.preset)
     if network is None:
         raise ConfigError("no training cycle was asked for", "give CYCLES an entry")
-    return network
+    return network, np.concatenate(seen)
 
 
 def make_demo_bundle(out: Path, work: Path) -> None:
     """Run the stages that are missing and write the bundle."""
     backbone = demo_backbone(work)
-    train_images = rendered_set(TRAIN_SEEDS[:TRAIN_IMAGES], drift=TRAIN_DRIFT).images
-    network = demo_network(work, backbone, train_images)
+    network, train_images = demo_network(work, backbone)
     template = train_images[0]
     write_bundle(
         out,
@@ -89,8 +114,8 @@ def make_demo_bundle(out: Path, work: Path) -> None:
             command="python -m export.demo_bundle",
             code_version=code_version(),
             seed=TRAINING.seed,
-            epochs=sum(settings.epochs for settings in CYCLES),
-            train_images=TRAIN_IMAGES,
+            epochs=sum(cycle.settings.epochs for cycle in CYCLES),
+            train_images=len(train_images),
             train_data_sha256=data_sha256(train_images),
             backbone_weights=f"pre-trained on procedural images: training/pretrain.py, seed {PRETRAINING.seed}, "
             f"{PRETRAINING.steps} batches of {PRETRAINING.batch}",

@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from edge.bundle import load_bundle
 from edge.frame import Image
+from edge.overlay import heat_map, outline
 from edge.verdict import Limits, judge
 from export.bundle import Float, run_onnx
 from simulator.defects import DefectKind
@@ -65,15 +66,10 @@ def picture(parts: RenderedSet, maps: Float, scores: Float, limits: Limits, chos
     columns = []
     for index in chosen:
         image = parts.images[index]
-        ratio = np.clip(maps[index] / (2 * limits.pixel_threshold), 0, 1)
-        heat = cv2.cvtColor(cv2.applyColorMap((ratio * 255).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
-        opacity = (0.25 + 0.5 * ratio)[..., None]
-        overlay = (image * (1 - opacity) + heat * opacity).astype(np.uint8)
-        outline = image.copy()
         mask = judge(maps[index], float(scores[index]), limits).mask
-        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(outline, contours, -1, (255, 60, 40), 1, cv2.LINE_AA)
-        columns.append(np.concatenate([image, overlay, outline]))
+        columns.append(
+            np.concatenate([image, heat_map(image, maps[index], limits.pixel_threshold), outline(image, mask)])
+        )
     joined: npt.NDArray[np.uint8] = np.concatenate(columns, axis=1)
     return joined
 
@@ -82,16 +78,18 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=Path("simulator/demo_bundle"))
-    parser.add_argument("--parts", type=int, default=1000)
+    parser.add_argument("--parts", type=int, default=1000, help="how many")
+    parser.add_argument("--first", type=int, default=0, help="number of the first one in the test range")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--picture", type=Path, help="image file of one detection per kind to write")
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.bundle)
     manifest = bundle.manifest
     limits = Limits(manifest.image_threshold.value, manifest.pixel_threshold.value, min_area_px=1)
-    parts = rendered_set(TEST_SEEDS[: arguments.parts], mixed_kinds(arguments.parts, DEFECTIVE_SHARE, seed=0))
+    seeds = TEST_SEEDS[arguments.first : arguments.first + arguments.parts]
+    parts = rendered_set(seeds, mixed_kinds(arguments.parts, DEFECTIVE_SHARE, seed=arguments.first))
     maps, scores = run_onnx(bundle.path / bundle.variant("fp32").file, parts.images)
-    report = {"bundle": bundle.manifest_sha256, "score_rule": manifest.score_rule}
+    report = {"bundle": bundle.manifest_sha256, "score_rule": manifest.score_rule, "first_part": arguments.first}
     report |= measure(parts, maps, scores, limits)
     arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2))
