@@ -45,7 +45,7 @@ setup(
     packages=find_packages(include=[f"{name}{rest}" for name in PACKAGES for rest in ("", ".*")]),
     package_data={
         "edge": ["py.typed", "dashboard/static/*", "schemas/*.json"],
-        "simulator": ["native/*", "demo_bundle/*"],
+        "simulator": ["native/*.[ch]", "native/*.xml", "demo_bundle/*"],
     },
     install_requires=[],
     extras_require={
