@@ -27,9 +27,9 @@ from training.pretrain import PretrainSettings, pretrain
 from training.rendered import rendered_set
 from training.train import TrainSettings, load_network, train
 
-HELD_OUT_IMAGES = 600
+HELD_OUT_IMAGES = 1000
 SCORE_RULE: ScoreRule = "max"
-IMAGE_FALSE_REJECT_RATE = 0.01
+IMAGE_FALSE_REJECT_RATE = 0.005
 PIXEL_FALSE_REJECT_RATE = 1e-4
 PRETRAINING = PretrainSettings()
 # The rate suits the small preset; the paper's is for a network thirty times its size.

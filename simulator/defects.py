@@ -138,24 +138,24 @@ def _stroke(curve: npt.NDArray[np.int32], width_px: float) -> Float:
 def _scratch(rng: np.random.Generator) -> Defect:
     """A groove with a raised burr: catches the light on one side."""
     site = _place(rng, 24)
-    cover = _stroke(_curve(rng, site, rng.uniform(45, 130), rng.normal(0, 0.5)), rng.uniform(2.0, 3.2))
-    depth = rng.uniform(1.4, 2.6)
-    bright = rng.uniform(0.4, 0.75) * rng.choice((-0.9, 1.0))
+    cover = _stroke(_curve(rng, site, rng.uniform(45, 130), rng.normal(0, 0.5)), rng.uniform(2.6, 3.8))
+    depth = rng.uniform(1.8, 3.0)
+    bright = rng.uniform(0.55, 0.85) * rng.choice((-0.9, 1.0))
     mask = site.on_solid(cover > 0.12)
     return Defect(site.x_px, site.y_px, mask, height=-depth * cover, gain=1 + bright * cover)
 
 
 def _dent(rng: np.random.Generator) -> Defect:
     """A shallow elliptical depression with a soft floor."""
-    semi = rng.uniform(10, 20)
+    semi = rng.uniform(12, 22)
     site = _place(rng, semi + 14)
     ratio, turn = rng.uniform(0.65, 1), rng.uniform(0, np.pi)
     xs, ys = site.xy
     u = (xs * np.cos(turn) + ys * np.sin(turn)) / semi
     v = (ys * np.cos(turn) - xs * np.sin(turn)) / (semi * ratio)
     bowl = np.clip(1 - u**2 - v**2, 0, 1) ** 1.5
-    height = (-rng.uniform(0.5, 0.85) * semi * bowl).astype(np.float32)
-    gain = (1 - rng.uniform(0.14, 0.32) * bowl).astype(np.float32)
+    height = (-rng.uniform(0.6, 0.95) * semi * bowl).astype(np.float32)
+    gain = (1 - rng.uniform(0.22, 0.4) * bowl).astype(np.float32)
     return Defect(site.x_px, site.y_px, site.on_solid(bowl > 0.02), height=height, gain=gain)
 
 
@@ -170,7 +170,7 @@ def _stain(rng: np.random.Generator) -> Defect:
     film = np.clip((1 - distance) / 0.18, 0, 1)
     edge = np.exp(-(((distance - 0.86) / 0.1) ** 2)) * film
     colour = ((0.20, 0.12, 0.06), (0.33, 0.17, 0.07), (0.12, 0.12, 0.13))[int(rng.integers(3))]
-    opacity = ((rng.uniform(0.34, 0.62) * film + 0.18 * edge) * site.solid).astype(np.float32)
+    opacity = ((rng.uniform(0.42, 0.68) * film + 0.18 * edge) * site.solid).astype(np.float32)
     return Defect(site.x_px, site.y_px, site.on_solid(film > 0.12), opacity=opacity, colour=colour)
 
 
@@ -189,11 +189,11 @@ def _foreign_particle(rng: np.random.Generator) -> Defect:
     site = _place(rng, 14)
     if rng.random() < 0.5:
         curve = _curve(rng, site, rng.uniform(40, 95), rng.normal(0, 2.5))
-        cover = _stroke(curve, rng.uniform(2.0, 3.0))
+        cover = _stroke(curve, rng.uniform(2.6, 3.6))
         colours = ((0.06, 0.08, 0.22), (0.55, 0.08, 0.07), (0.05, 0.05, 0.05), (0.85, 0.84, 0.80))
     else:
         turns = np.linspace(0, 2 * np.pi, 6, endpoint=False) + rng.uniform(-0.4, 0.4, 6)
-        reach = rng.uniform(9, 14) * rng.uniform(0.6, 1, 6)
+        reach = rng.uniform(11, 16) * rng.uniform(0.6, 1, 6)
         corners = np.stack([np.cos(turns), np.sin(turns)], 1) * reach[:, None] + site.centre
         chip = np.zeros((WINDOW_PX, WINDOW_PX), np.uint8)
         cv2.fillPoly(chip, [np.round(corners * 16).astype(np.int32)[:, None]], 255, cv2.LINE_AA, shift=4)
