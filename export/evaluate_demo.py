@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="number of the first one in the test range")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    parser.add_argument("--picture", type=Path, help="image file of one detection per kind to write")
+    parser.add_argument("--picture", type=Path, help="image file to write: the first part of each kind that was found")
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.bundle)
     manifest = bundle.manifest
@@ -94,7 +94,10 @@ def main() -> None:
     arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2))
     if arguments.picture is not None:
-        chosen = [parts.kinds.index(kind) for kind in DefectKind]
+        found = scores >= limits.image_threshold
+        chosen = [
+            next(i for i, part_kind in enumerate(parts.kinds) if part_kind is kind and found[i]) for kind in DefectKind
+        ]
         shown = cv2.cvtColor(picture(parts, maps, scores, limits, chosen), cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(arguments.picture), shown, [cv2.IMWRITE_JPEG_QUALITY, 88])
 
