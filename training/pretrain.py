@@ -86,8 +86,12 @@ def normalise(image: Tensor) -> Tensor:
     return (image.float() / 255 - mean) / std
 
 
-def pretrain(settings: PretrainSettings) -> ResNet18:
+def pretrain(settings: PretrainSettings, workers: int = 1) -> ResNet18:
     """Train a backbone from scratch.
+
+    Args:
+        settings: what decides the weights.
+        workers: processes that draw images beside the training; 0 draws in this one, with the same result.
 
     Raises:
         TfanetEdgeError: the loss is not finite.
@@ -103,7 +107,7 @@ def pretrain(settings: PretrainSettings) -> ResNet18:
         optimiser,
         lambda step: min(1.0, (step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * step / settings.steps)),
     )
-    loader = DataLoader(images, settings.batch, num_workers=1, prefetch_factor=4)
+    loader = DataLoader(images, settings.batch, num_workers=workers, prefetch_factor=4 if workers else None)
     with tqdm(loader, desc="pretrain", unit="batch", mininterval=10) as progress:
         for image, clean, texture, shape in progress:
             with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -227,7 +227,7 @@ def test_a_camera_absent_at_start_is_waited_for(make_line, validators, replay, m
 @pytest.fixture
 def lasting_broker(mosquitto, tmp_path):
     """A broker that keeps sessions and their queues over a restart."""
-    return mosquitto("persistence true", f"persistence_location {tmp_path}/", "max_queued_messages 0", "user root")
+    return mosquitto("persistence true", f"persistence_location {tmp_path}/", "max_queued_messages 0")
 
 
 def test_a_broker_absent_at_start_gets_everything_later(make_line, validators, lasting_broker):

@@ -51,7 +51,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(images: np.ndarray, tmp_pa
 
 def test_pretraining_steps_and_repeats() -> None:
     settings = PretrainSettings(steps=2, batch=2, image_size_px=64)
-    first, second = (pretrain(settings).state_dict() for _ in range(2))
+    first, second = (pretrain(settings, workers=0).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     torch.manual_seed(settings.seed)
     assert not torch.equal(first["layer3.1.conv2.weight"], ResNet18().state_dict()["layer3.1.conv2.weight"])
