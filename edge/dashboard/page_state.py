@@ -93,6 +93,7 @@ def _rejected(inspection: Inspection) -> dict[str, object]:
         "seq": verdict.seq,
         "ts": verdict.ts,
         "score": verdict.score and verdict.score.image,
+        "threshold": verdict.score and verdict.score.threshold,
         "has_picture": inspection.image_rgb is not None,
     }
 

@@ -173,7 +173,7 @@ function showRejected(rejected) {
     if (thumbnails.has(part.result_id)) continue;
     const source = { alt: "", loading: "lazy", fetchPriority: "low", src: `/inspections/${part.result_id}/thumbnail` };
     const image = part.has_picture ? make("img", source) : make("div");
-    const label = make("span", {}, [`#${part.seq}`, make("b", { textContent: decimals(part.score) })]);
+    const label = make("span", {}, [`#${part.seq}`, make("b", { textContent: `${(part.score / part.threshold).toFixed(1)} ×`, title: "score ÷ limit" })]);
     const button = make("button", { type: "button", ariaLabel: `Rejected part ${part.seq}, ${clock(part.ts)}` }, [image, label]);
     button.addEventListener("click", () => openLarge(part));
     thumbnails.set(part.result_id, make("li", {}, [button]));

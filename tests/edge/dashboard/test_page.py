@@ -210,7 +210,9 @@ def test_a_rejected_part_opens_large_while_the_verdict_stays_live(line: Any, pag
     line.publish("NG", score=1.7)
     line.publish("OK")
     page.wait_text("word", "OK")
-    page.wait(lambda: page.driver.find_elements(By.CSS_SELECTOR, "#strip button"))[0].click()
+    button = page.wait(lambda: page.driver.find_elements(By.CSS_SELECTOR, "#strip button"))[0]
+    assert "1.7 ×" in button.text
+    button.click()
     thumbnail = page.driver.find_element(By.CSS_SELECTOR, "#strip img")
     page.wait(lambda: int(thumbnail.get_property("naturalWidth")) > 0)
     page.wait(lambda: page.text("large-facts").startswith("Score 1.70, limit 1.00 · 2 defects"))
