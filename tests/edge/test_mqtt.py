@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -27,9 +25,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from edge.bundle import Sha256
 from edge.config import MqttConfig
 from edge.delivery import verdict_messages
-from edge.errors import BrokerAddressError, ConfigError
+from edge.errors import ConfigError
 from edge.messages import Model, Recipe, Station, fit_verdict
-from edge.mqtt.publisher import Publisher, parse_broker_address
+from edge.mqtt.publisher import Publisher
 from edge.notices import CameraIdentity, Meta, MetaThreshold, Metrics, StateName
 from edge.outbox import Gap, Message, Outbox
 from edge.wire import Topics
@@ -465,49 +463,3 @@ def test_a_password_file_that_is_missing_is_named(tmp_path: Path, topics: Topics
     with pytest.raises(ConfigError, match="nowhere"):
         Publisher(config, topics, outbox, boot_id=boot_id, version="0")
     outbox.close()
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:1884", ("127.0.0.1", 1884)),
-        ("mqtt://broker.local:8000", ("broker.local", 8000)),
-        ("mqtt://broker/", ("broker", 1883)),
-        ("broker", ("broker", 1883)),
-        ("[::1]:1883", ("::1", 1883)),
-    ],
-)
-def test_broker_addresses(text: str, address: tuple[str, int]) -> None:
-    assert parse_broker_address(text) == address
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        ":1883",
-        "broker:",
-        "broker:0",
-        "broker:99999",
-        "broker:x",
-        "http://broker",
-        "mqtt://u:p@broker",
-        "a b:1",
-        "b/c",
-    ],
-)
-def test_what_cannot_be_a_broker_address(text: str) -> None:
-    with pytest.raises(BrokerAddressError, match="broker address") as caught:
-        parse_broker_address(text)
-    assert repr(text)[1:-1] in caught.value.problem
-    assert caught.value.remedy
-
-
-@given(st.text())
-def test_any_text_is_an_address_or_an_error_a_person_can_mend(text: str) -> None:
-    try:
-        host, port = parse_broker_address(text)
-    except BrokerAddressError:
-        return
-    assert host
-    assert 1 <= port <= 65535
