@@ -41,7 +41,7 @@ def preprocess(image: Image, pixel_format: PixelFormat, settings: Preprocessing,
         ImageError: the region of interest does not lie inside the image.
     """
     height_px, width_px = settings.input_size_px
-    rgb = _crop(to_rgb(image, pixel_format), settings.roi_xywh)
+    rgb = crop(to_rgb(image, pixel_format), settings.roi_xywh)
     if rgb.shape[:2] == (height_px, width_px):
         np.copyto(out, rgb)
         return
@@ -49,13 +49,18 @@ def preprocess(image: Image, pixel_format: PixelFormat, settings: Preprocessing,
     cv2.resize(rgb, (width_px, height_px), dst=out, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def _crop(rgb: Image, roi_xywh: tuple[int, int, int, int] | None) -> Image:
+def crop(image: Image, roi_xywh: tuple[int, int, int, int] | None) -> Image:
+    """The region of interest of an image or mask, uint8 (H, W) or (H, W, C), as a view; all of it when None.
+
+    Raises:
+        ImageError: the region does not lie inside the image.
+    """
     if roi_xywh is None:
-        return rgb
+        return image
     x, y, width, height = roi_xywh
-    if x < 0 or y < 0 or width < 1 or height < 1 or y + height > rgb.shape[0] or x + width > rgb.shape[1]:
+    if x < 0 or y < 0 or width < 1 or height < 1 or y + height > image.shape[0] or x + width > image.shape[1]:
         raise ImageError(
-            f"region of interest {roi_xywh} does not lie inside the {rgb.shape[1]}x{rgb.shape[0]} image",
-            "set the camera to the size the bundle was trained for",
+            f"region of interest {roi_xywh} does not lie inside the {image.shape[1]}x{image.shape[0]} image",
+            "choose a region inside, or set the camera to the size that the region was chosen for",
         )
-    return rgb[y : y + height, x : x + width]
+    return image[y : y + height, x : x + width]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from edge.cameras.camera import (
     CameraEvent,
@@ -135,11 +137,30 @@ def read_image(path: Path) -> Image:
     Raises:
         ImageError: OpenCV cannot read it, or its samples are of another type.
     """
-    samples = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    samples = read_samples(path)
+    if samples.dtype == np.uint16:
+        samples = samples // 257
+    elif samples.dtype != np.uint8:
+        raise ImageError(f"image '{path}' has samples of type {samples.dtype}", "convert it to 8 or 16 bit")
+    return samples.astype(np.uint8, copy=False)
+
+
+def read_samples(path: Path) -> npt.NDArray[Any]:
+    """An image file's samples as they are stored, (H, W) or BGR (H, W, 3); alpha is dropped.
+
+    Raises:
+        ImageError: the file cannot be opened, OpenCV cannot read it, or it is neither grey nor colour.
+    """
+    # From memory, because OpenCV fills up a JPEG file that was cut off with grey.
+    try:
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+        samples = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
+    except (OSError, cv2.error) as error:
+        raise ImageError(f"image '{path}' cannot be read ({error})", "replace it") from error
     if samples is None:
         raise ImageError(f"image '{path}' cannot be read", "replace it")
-    if samples.dtype == np.uint16:
-        samples = (samples // 257).astype(np.uint8)
-    if samples.dtype != np.uint8:
-        raise ImageError(f"image '{path}' has samples of type {samples.dtype}", "convert it to 8 or 16 bit")
-    return np.ascontiguousarray(samples[..., :3] if samples.ndim == 3 else samples)
+    if samples.ndim == 2:
+        return samples
+    if samples.shape[2] not in {3, 4}:
+        raise ImageError(f"image '{path}' has {samples.shape[2]} channels", "convert it to grey or colour")
+    return np.ascontiguousarray(samples[..., :3])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge.cameras.camera import CameraState, FrameArrived, FramesMissing, StateChanged, TriggerFailed
-from edge.cameras.folder import FolderCamera
+from edge.cameras.folder import FolderCamera, read_image
 from edge.config import FolderConfig, TriggerConfig
 from edge.errors import CameraSetupError, ImageError
 from edge.frame import PixelFormat
@@ -132,3 +132,13 @@ def test_a_directory_without_images_is_refused(tmp_path: Path, content: dict[str
 def test_a_folder_has_no_line(tmp_path: Path, images: dict[str, Any]) -> None:
     with pytest.raises(CameraSetupError, match="no trigger line"):
         make(tmp_path, TriggerConfig(mode="line")).start(1.0)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff"])
+def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"part.{suffix}"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 3 // 4])
+    with pytest.raises(ImageError, match=path.name):
+        read_image(path)
