@@ -21,7 +21,7 @@ from export.bundle import Identity, data_sha256, write_bundle
 from export.graph import DetectorGraph
 from simulator.defects import DefectKind
 from simulator.parts import HELD_OUT_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS
-from training.networks.backbones import ResNet18, load_backbone
+from training.networks.backbones import Backbone, load_backbone
 from training.networks.tfanet import TFANet
 from training.pretrain import PretrainSettings, pretrain
 from training.rendered import rendered_set
@@ -60,7 +60,7 @@ CYCLES = (
 )
 
 
-def demo_backbone(work: Path) -> ResNet18:
+def demo_backbone(work: Path) -> Backbone:
     """The pre-trained backbone, made now when it is missing."""
     path = work / "backbone.pth"
     if not path.is_file():
@@ -69,7 +69,7 @@ def demo_backbone(work: Path) -> ResNet18:
     return load_backbone("resnet18", path)
 
 
-def demo_network(work: Path, backbone: ResNet18) -> tuple[TFANet, Image]:
+def demo_network(work: Path, backbone: Backbone) -> tuple[TFANet, Image]:
     """The TFA-Net after the last cycle, and all parts it was trained on, the template first.
 
     A cycle whose result is there is not run again.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from edge.bundle import ScoreRule
 from edge.frame import Image
 from training.networks.anomaly_map import dual_mode_map, score_map, smoothing_matrix
-from training.networks.backbones import ResNet18, fold_batch_norm
+from training.networks.backbones import Backbone, fold_batch_norm
 from training.networks.tfanet import TFANet, extract_features, unpatchify
 from training.train import to_nchw
 
@@ -31,7 +31,7 @@ class DetectorGraph(nn.Module):
     smoothing: Tensor
 
     def __init__(
-        self, backbone: ResNet18, network: TFANet, template: Image, score_rule: ScoreRule, half_weights: bool
+        self, backbone: Backbone, network: TFANet, template: Image, score_rule: ScoreRule, half_weights: bool
     ) -> None:
         super().__init__()
         self.backbone = backbone

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from edge.errors import TfanetEdgeError
-from training.networks.backbones import IMAGENET_MEAN, IMAGENET_STD, ResNet18
+from training.networks.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_backbone
 from training.procedural import SHAPES, draw, texture_bank
 
 
@@ -56,13 +56,18 @@ class ProceduralImages(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
 
 
 class DenseHeads(nn.Module):
-    """One 1×1 convolution per supervised layer, to texture and shape logits, colour and contrast."""
+    """One 1×1 convolution per supervised layer, to texture and shape logits, colour and contrast.
 
-    def __init__(self, textures: int) -> None:
+    Args:
+        textures: how many classes.
+        channels: of the supervised layers.
+    """
+
+    def __init__(self, textures: int, channels: tuple[int, ...]) -> None:
         super().__init__()
         self.textures = textures
         outputs = textures + len(SHAPES) + 4
-        self.heads = nn.ModuleList([nn.Conv2d(channels, outputs, 1) for channels in ResNet18.tap_channels[1:]])
+        self.heads = nn.ModuleList([nn.Conv2d(layer, outputs, 1) for layer in channels])
 
     def forward(self, levels: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Per layer: texture logits, shape logits, colour and contrast; each (N, ·, h, w)."""
@@ -86,7 +91,7 @@ def normalise(image: Tensor) -> Tensor:
     return (image.float() / 255 - mean) / std
 
 
-def pretrain(settings: PretrainSettings, workers: int = 1) -> ResNet18:
+def pretrain(settings: PretrainSettings, workers: int = 1) -> Backbone:
     """Train a backbone from scratch.
 
     Args:
@@ -98,8 +103,8 @@ def pretrain(settings: PretrainSettings, workers: int = 1) -> ResNet18:
     """
     torch.manual_seed(settings.seed)
     images = ProceduralImages(settings)
-    backbone = ResNet18().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    heads = DenseHeads(len(images.bank))
+    backbone = build_backbone("resnet18").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    heads = DenseHeads(len(images.bank), backbone.tap_channels[1:])
     parameters = [*backbone.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=settings.peak_lr, weight_decay=settings.weight_decay)
     warmup = max(1, settings.steps // 20)
@@ -127,7 +132,7 @@ def pretrain(settings: PretrainSettings, workers: int = 1) -> ResNet18:
             optimiser.step()
             schedule.step()
             progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    trained: ResNet18 = backbone.to(memory_format=torch.contiguous_format).eval()
+    trained: Backbone = backbone.to(memory_format=torch.contiguous_format).eval()
     return trained
 
 

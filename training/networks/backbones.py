@@ -1,123 +1,167 @@
-"""Frozen convolutional feature extractors with torchvision's state-dict key names.
-
-Only what TFA-Net taps exists here: the stem and layers 1–3. An official checkpoint loads after its layer 4 and
-classifier are left out.
-"""
+"""Frozen ImageNet feature extractors: which there are, and their weights from a file or from PyTorch's hub."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPException
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from edge.bundle import file_sha256
 from edge.errors import ConfigError
+from training.networks.resnet import BasicBlock, Bottleneck, ResNet
+from training.networks.resnet_v2 import ResNet50V2
+from training.networks.vgg import VGG16
 
-BackboneName = Literal["resnet18"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+HUB_URL = "https://download.pytorch.org/models/"
+
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet50v2", "wide_resnet50_2", "vgg16"]
+# Each maps normalised RGB (N, 3, H, W) to a tuple of taps, whose channels its `tap_channels` tells.
+Backbone: TypeAlias = ResNet | ResNet50V2 | VGG16
+ResNet18 = ResNet
 
 
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut (He et al., CVPR 2016)."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
-        self.bn1: nn.Module = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
-        self.bn2: nn.Module = nn.BatchNorm2d(channels)
-        self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) → (N, channels, H/stride, W/stride)."""
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return torch.relu(y + self.downsample(x))
-
-
-class ResNet18(nn.Module):
-    """ResNet-18 up to layer 3.
+@dataclass(frozen=True)
+class Architecture:
+    """How to make a backbone, and where its ImageNet weights are.
 
     Attributes:
-        tap_channels: channels of stem, layer1, layer2, layer3.
+        build: makes an untrained one.
+        hub_file: its checkpoint in PyTorch's hub, with the sha256 prefix in the name; None where the hub has none.
+        unused: beginnings of the keys of a full checkpoint that no tap needs.
     """
 
-    tap_channels = (64, 64, 128, 256)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.bn1: nn.Module = nn.BatchNorm2d(64)
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, 2, 1)
-        self.layer1 = nn.Sequential(BasicBlock(64, 64, 1), BasicBlock(64, 64, 1))
-        self.layer2 = nn.Sequential(BasicBlock(64, 128, 2), BasicBlock(128, 128, 1))
-        self.layer3 = nn.Sequential(BasicBlock(128, 256, 2), BasicBlock(256, 256, 1))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Normalised RGB (N, 3, H, W) → stem and layer1 at H/4, layer2 at H/8, layer3 at H/16."""
-        stem = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        level1 = self.layer1(stem)
-        level2 = self.layer2(level1)
-        return stem, level1, level2, self.layer3(level2)
+    build: Callable[[], Backbone]
+    hub_file: str | None
+    unused: tuple[str, ...]
 
 
-def load_backbone(name: BackboneName, path: Path) -> ResNet18:
-    """A frozen backbone in eval mode with weights from a local checkpoint.
+_RESNET_UNUSED = ("layer4.", "fc.")
+ARCHITECTURES: Mapping[BackboneName, Architecture] = {
+    "resnet18": Architecture(ResNet, "resnet18-f37072fd.pth", _RESNET_UNUSED),
+    "resnet34": Architecture(partial(ResNet, BasicBlock, (3, 4, 6)), "resnet34-b627a593.pth", _RESNET_UNUSED),
+    "resnet50": Architecture(partial(ResNet, Bottleneck, (3, 4, 6), 64, 256), "resnet50-0676ba61.pth", _RESNET_UNUSED),
+    "resnet50v2": Architecture(ResNet50V2, None, ()),
+    "wide_resnet50_2": Architecture(
+        partial(ResNet, Bottleneck, (3, 4, 6), 128, 256), "wide_resnet50_2-95faca4d.pth", _RESNET_UNUSED
+    ),
+    "vgg16": Architecture(VGG16, "vgg16-397923af.pth", ("features.24.", "features.26.", "features.28.", "classifier.")),
+}
+
+
+def build_backbone(name: BackboneName) -> Backbone:
+    """An untrained backbone in training mode."""
+    return ARCHITECTURES[name].build()
+
+
+def load_backbone(name: BackboneName, weights: Path | None) -> Backbone:
+    """A frozen backbone in eval mode with pre-trained weights.
 
     Args:
         name: which architecture.
-        path: a state dict with torchvision's key names; layer 4 and the classifier are ignored.
+        weights: its state dict, a full one or just the part that the taps need; None fetches the official one from
+            PyTorch's hub, or finds it in the hub's cache.
 
     Raises:
-        ConfigError: no such file, or its keys or shapes are of another architecture.
+        ConfigError: no such file, not a state dict, keys or shapes of another architecture; the hub has no weights,
+            cannot be reached, or holds a file that does not match its hash.
     """
+    path = _hub_checkpoint(name) if weights is None else weights
+    state = _read_state_dict(path)
+    backbone = build_backbone(name)
+    wanted = _without(backbone.state_dict(), ())
+    given = _without(state, ARCHITECTURES[name].unused)
+    mismatch = _first_mismatch(wanted, given)
+    if mismatch:
+        raise ConfigError(f"'{path}' is not a {name} checkpoint ({mismatch})", f"give {name} weights: --weights FILE")
+    backbone.load_state_dict(given)
+    return backbone.eval().requires_grad_(False)
+
+
+def weights_source(name: BackboneName, weights: Path | None) -> str:
+    """Where the weights come from that `load_backbone` loaded: file name and sha256."""
+    path = _hub_checkpoint(name) if weights is None else weights
+    origin = "PyTorch hub " if weights is None else ""
+    return f"{origin}{path.name} sha256 {file_sha256(path)}"
+
+
+def fold_batch_norm(backbone: Backbone) -> None:
+    """Fold each batch normalisation that follows a convolution into it, in place; outputs in eval mode stay equal.
+
+    Every module here registers its children in the order in which they run.
+    """
+    for module in list(backbone.modules()):
+        for (conv_name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(module, norm_name, nn.Identity())
+
+
+def _hub_checkpoint(name: BackboneName) -> Path:
+    """The official checkpoint in the hub's cache, downloaded when it is missing, its hash verified."""
+    file = ARCHITECTURES[name].hub_file
+    if file is None:
+        raise ConfigError(f"PyTorch's hub has no {name} weights", "give a checkpoint: --weights FILE")
+    sha256_prefix = Path(file).stem.rpartition("-")[2]
+    path = Path(torch.hub.get_dir(), "checkpoints", file)
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(HUB_URL + file, str(path), sha256_prefix)
+        except (OSError, HTTPException, RuntimeError) as error:
+            raise ConfigError(
+                f"{name} weights '{file}' cannot be fetched from {HUB_URL} ({error})", "give them: --weights FILE"
+            ) from error
+    sha256 = file_sha256(path)
+    # The download was checked as it came; a file in the cache may have been damaged since.
+    if not sha256.startswith(sha256_prefix):
+        raise ConfigError(
+            f"'{path}' is not what its name says (sha256 {sha256[:8]}…)", "delete it, or give --weights FILE"
+        )
+    return path
+
+
+def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise ConfigError(
             f"no backbone weights at '{path}'", "give a state dict, or make one: python -m training.pretrain"
         )
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    kept = {key: value for key, value in state.items() if not key.startswith(("layer4.", "fc."))}
-    backbone = ResNet18()
     try:
-        backbone.load_state_dict(kept, strict=True)
-    except RuntimeError as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle raises nearly anything
         raise ConfigError(
-            f"'{path}' does not hold {name} weights ({error})", "give a checkpoint of that backbone"
+            f"'{path}' is not a checkpoint of tensors alone ({type(error).__name__})", "give a state dict"
         ) from error
-    return backbone.eval().requires_grad_(False)
+    if not isinstance(state, dict):
+        raise ConfigError(f"'{path}' holds a {type(state).__name__}, not a state dict", "give a state dict")
+    for key, value in state.items():
+        if not (isinstance(key, str) and isinstance(value, Tensor)):
+            raise ConfigError(f"'{path}' is not a state dict ({key!r} is no tensor)", "give a state dict alone")
+    return state
 
 
-def fold_batch_norm(backbone: ResNet18) -> None:
-    """Fold every batch normalisation into its convolution, in place; outputs stay equal in eval mode."""
-    _fold(backbone.conv1, backbone.bn1)
-    backbone.bn1 = nn.Identity()
-    for block in backbone.modules():
-        if not isinstance(block, BasicBlock):
-            continue
-        _fold(block.conv1, block.bn1)
-        _fold(block.conv2, block.bn2)
-        block.bn1 = block.bn2 = nn.Identity()
-        if isinstance(block.downsample, nn.Sequential):
-            conv, norm = block.downsample
-            _fold(conv, norm)
-            block.downsample = conv
+def _without(state: Mapping[str, Tensor], unused: tuple[str, ...]) -> dict[str, Tensor]:
+    """A state dict without what no tap needs; old checkpoints do not count batches."""
+    return {
+        key: value
+        for key, value in state.items()
+        if not (key.startswith(unused) or key.endswith(".num_batches_tracked"))
+    }
 
 
-def _fold(conv: nn.Module, norm: nn.Module) -> None:
-    if not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)):
-        raise TypeError(f"cannot fold {type(norm).__name__} into {type(conv).__name__}")
-    mean, variance = norm.running_mean, norm.running_var
-    if mean is None or variance is None:
-        raise TypeError("a batch normalisation without running statistics cannot be folded")
-    conv.weight, conv.bias = fuse_conv_bn_weights(
-        conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
-    )
+def _first_mismatch(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
+    for key, tensor in wanted.items():
+        if key not in given:
+            return f"{key!r} is missing"
+        if given[key].shape != tensor.shape:
+            return f"{key!r} is {tuple(given[key].shape)} instead of {tuple(tensor.shape)}"
+    return next((f"{key!r} is unexpected" for key in given if key not in wanted), None)
