@@ -94,6 +94,12 @@ def test_16_bit_is_scaled_as_the_folder_camera_does(write: Write) -> None:
     np.testing.assert_array_equal(image[..., 0], read_image(path))
 
 
+def test_a_large_16_bit_image_is_converted_alike() -> None:
+    samples = np.random.default_rng(0).integers(0, 65536, (300, 400), dtype=np.uint16)
+    in_rows = np.stack([to_uint8(row, 4095) for row in samples])
+    np.testing.assert_array_equal(to_uint8(samples, 4095), in_rows)
+
+
 @pytest.mark.parametrize(
     ("samples", "white_level", "problem"),
     [
