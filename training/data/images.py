@@ -40,7 +40,7 @@ def to_uint8(samples: npt.NDArray[Any], white_level: float | None) -> Image:
         return samples
     if samples.dtype == np.uint16 and samples.size > 65536:
         # By table: a large image is converted many times faster.
-        return to_uint8(np.arange(65536, dtype=np.uint16), white_level)[samples]
+        return np.take(to_uint8(np.arange(65536, dtype=np.uint16), white_level), samples)
     scaled = np.clip(samples.astype(np.float64), 0, white_level) * 255 / white_level
     return (np.rint(scaled) if is_float else np.floor(scaled)).astype(np.uint8)
 
