@@ -24,9 +24,8 @@ State = dict[str, Any]
 @pytest.fixture(scope="module")
 def state() -> State:
     """A ResNet-18's state dict of a few kilobytes: one stored number per tensor."""
-    with torch.device("meta"):
-        shapes = {key: value.shape for key, value in build_backbone("resnet18").state_dict().items()}
-    return {key: torch.tensor(0.5).expand(shape) for key, shape in shapes.items()}
+    made = build_backbone("resnet18").state_dict()
+    return {key: torch.tensor(0.5).expand(value.shape) for key, value in made.items()}
 
 
 def refusal(path: Path) -> str:
@@ -48,6 +47,7 @@ def refusal(path: Path) -> str:
             lambda s: s.update({"layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)}),
             "'layer1.0.conv1.weight' is (64, 64, 1, 1) instead of (64, 64, 3, 3)",
         ),
+        (lambda s: s.update({"bn1.bias": torch.zeros(64, dtype=torch.int8)}), "'bn1.bias' is torch.int8"),
         (lambda s: s.clear(), "'conv1.weight' is missing"),
         (lambda s: s.update(epoch=3), "'epoch' is no tensor"),
     ],

@@ -106,11 +106,11 @@ def randomise(backbone: nn.Module) -> None:
 def test_taps_have_the_stated_channels_and_strides(
     name: BackboneName, channels: tuple[int, ...], strides: tuple[int, ...]
 ) -> None:
-    with torch.device("meta"):
-        backbone = build_backbone(name)
-        taps = backbone(torch.zeros(2, 3, 256, 192))
+    backbone = build_backbone(name).eval()
+    with torch.no_grad():
+        taps = backbone(torch.zeros(1, 3, 64, 32))
     assert [tuple(tap.shape) for tap in taps] == [
-        (2, c, 256 // s, 192 // s) for c, s in zip(channels, strides, strict=True)
+        (1, c, 64 // s, 32 // s) for c, s in zip(channels, strides, strict=True)
     ]
     assert backbone.tap_channels == channels
 
@@ -135,10 +135,9 @@ def test_the_official_checkpoint_agrees_in_every_key_and_shape(name: BackboneNam
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
 
 
-@pytest.mark.parametrize("name", ["resnet50", "wide_resnet50_2"])
+@pytest.mark.parametrize("name", ["resnet50", "resnet50v2", "wide_resnet50_2"])
 def test_the_second_convolution_of_a_bottleneck_has_the_stride(name: BackboneName) -> None:
-    with torch.device("meta"):
-        block = build_backbone(name).layer2[0]
+    block = build_backbone(name).layer2[0]
     assert [conv.stride[0] for conv in (block.conv1, block.conv2, block.conv3)] == [1, 2, 1]
 
 
@@ -147,7 +146,7 @@ def test_folding_keeps_every_tap(name: BackboneName, left: int) -> None:
     torch.manual_seed(0)
     backbone = build_backbone(name).eval().requires_grad_(False)
     randomise(backbone)
-    image = torch.randn(1, 3, 64, 64)
+    image = torch.randn(1, 3, 32, 32)
     before = backbone(image)
     fold_batch_norm(backbone)
     # The v2 network normalises its input, each of its 13 units' inputs and its output ahead of other operations.
@@ -159,11 +158,11 @@ def test_folding_keeps_every_tap(name: BackboneName, left: int) -> None:
 
 @pytest.fixture(scope="module")
 def photographs() -> Tensor:
-    """Two good parts of each product, normalised, (N, 3, 256, 256)."""
+    """A good part of each product, normalised, (N, 3, 256, 256)."""
     folders = sorted((SHARED / "data").glob("**/train/good"))
     if not folders:
         pytest.skip("no photographs beside the repository")
-    files = [file for folder in folders for file in sorted(folder.iterdir())[:2]]
+    files = [file for folder in folders for file in sorted(folder.iterdir())[:1]]
     images = [cv2.resize(cv2.imread(str(file)), (256, 256), interpolation=cv2.INTER_AREA) for file in files]
     pixels = torch.from_numpy(np.stack(images)[..., ::-1].copy()).permute(0, 3, 1, 2) / 255
     return (pixels - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
@@ -174,21 +173,13 @@ def test_resnet50v2_sees_photographs_as_in_its_training(photographs: Tensor) -> 
     """Every batch normalisation remembers the channel means that it met; a wrongly wired network meets others."""
     backbone = load_backbone("resnet50v2", RESNET50V2_WEIGHTS)
     norms = [backbone.layer2[0].bn1, backbone.layer3[0].bn1, backbone.post3]
-    met: list[Tensor] = []
+    met: dict[nn.Module, Tensor] = {}
     for norm in norms:
-        norm.register_forward_pre_hook(lambda _, inputs: met.append(inputs[0].mean((0, 2, 3))))
+        norm.register_forward_pre_hook(lambda module, inputs: met.update({module: inputs[0].mean((0, 2, 3))}))
     taps = backbone(photographs)
     assert all((tap >= 0).all() for tap in taps)
     for norm in norms:
-        # Each stage's output is seen twice: by its tap, and by the unit that follows.
-        assert (
-            max(
-                float(torch.corrcoef(torch.stack([m, norm.running_mean]))[0, 1])
-                for m in met
-                if len(m) == len(norm.running_mean)
-            )
-            > 0.7
-        )
+        assert torch.corrcoef(torch.stack([met[norm], norm.running_mean]))[0, 1] > 0.8
 
 
 @pytest.mark.skipif(not RESNET18_WEIGHTS.is_file(), reason="no ResNet-18 weights beside the repository")

@@ -164,4 +164,6 @@ def _first_mismatch(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -
             return f"{key!r} is missing"
         if given[key].shape != tensor.shape:
             return f"{key!r} is {tuple(given[key].shape)} instead of {tuple(tensor.shape)}"
+        if not given[key].is_floating_point():
+            return f"{key!r} is {given[key].dtype}"
     return next((f"{key!r} is unexpected" for key in given if key not in wanted), None)
