@@ -36,7 +36,5 @@ class Curve:
     def thinned(self, max_points: int = 1000) -> Curve:
         """At most that many of the points (two or more), both ends among them, evenly along the curve."""
         travelled = self.fpr + self.height
-        index = np.searchsorted(travelled, np.linspace(0, travelled[-1], max_points))
-        index[-1] = len(travelled) - 1
-        index = np.unique(index)
+        index = np.unique(np.searchsorted(travelled, np.linspace(0, travelled[-1], max_points)))
         return Curve(self.fpr[index], self.height[index])

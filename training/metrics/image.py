@@ -36,19 +36,21 @@ def image_metrics(scores: npt.NDArray[np.float32], defective: npt.NDArray[np.boo
         defective: bool (N,).
 
     Raises:
-        ValueError: shapes differ, or a score is not finite; names its index.
+        ValueError: shapes differ, labels that are not bool, or a score that is not finite; names its index.
     """
     if not _both_classes(scores, defective):
         return ImageMetrics(None, None, None, None)
-    fpr, tpr, thresholds = roc_curve(defective, scores.astype(np.float64), drop_intermediate=False)
+    exact = _as_float64(scores)
+    fpr, tpr, thresholds = roc_curve(defective, exact, drop_intermediate=False)
     # Whole counts, so that equal F1 compare equal.
-    found = np.rint(tpr * defective.sum())
-    rejected = found + np.rint(fpr * (~defective).sum())
-    f1 = 2 * found / (rejected + defective.sum())
+    count = int(defective.sum())
+    found = np.rint(tpr * count)
+    rejected = found + np.rint(fpr * (len(defective) - count))
+    f1 = 2 * found / (rejected + count)
     best = int(np.argmax(f1))
     return ImageMetrics(
-        auroc=float(roc_auc_score(defective, scores.astype(np.float64))),
-        ap=float(average_precision_score(defective, scores.astype(np.float64))),
+        auroc=float(roc_auc_score(defective, exact)),
+        ap=float(average_precision_score(defective, exact)),
         f1_max=float(f1[best]),
         f1_threshold=float(thresholds[best]),
     )
@@ -58,14 +60,21 @@ def image_roc(scores: npt.NDArray[np.float32], defective: npt.NDArray[np.bool_])
     """The receiver operating characteristic; arguments and errors as for `image_metrics`, None where that has none."""
     if not _both_classes(scores, defective):
         return None
-    fpr, tpr, _ = roc_curve(defective, scores.astype(np.float64))
+    fpr, tpr, _ = roc_curve(defective, _as_float64(scores))
     return Curve(fpr, tpr)
 
 
 def _both_classes(scores: npt.NDArray[np.float32], defective: npt.NDArray[np.bool_]) -> bool:
     if scores.ndim != 1 or scores.shape != defective.shape:
         raise ValueError(f"scores {scores.shape} and labels {defective.shape} must both be (N,)")
+    if defective.dtype != np.bool_:
+        raise ValueError(f"the labels are {defective.dtype}, not bool")
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
         raise ValueError(f"score of image {bad[0]} is {scores[bad[0]]}, not a finite number")
     return bool(defective.any() and not defective.all())
+
+
+def _as_float64(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """scikit-learn subtracts scores from each other, which can overflow in single precision."""
+    return scores.astype(np.float64)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.metrics import auc, average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
 from training.metrics.image import ImageMetrics, image_metrics, image_roc
 
-TIED = st.sampled_from([-2.5, -0.0, 0.0, 1e-40, 1.0, 3e38])
+TIED = st.sampled_from([-3e38, -2.5, -0.0, 0.0, 1e-40, 1.0, 3e38])
 SCORED = st.lists(st.tuples(TIED | st.floats(width=32, allow_nan=False, allow_infinity=False), st.booleans()))
 
 
@@ -19,6 +19,7 @@ def arrays(scored: list[tuple[float, bool]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(SCORED)
+@example([(3e38, True), (-3e38, False)])
 def test_equal_to_scikit_learn(scored: list[tuple[float, bool]]) -> None:
     scores, defective = arrays(scored)
     metrics, roc = image_metrics(scores, defective), image_roc(scores, defective)
@@ -49,6 +50,11 @@ def test_highest_of_equally_good_thresholds() -> None:
 def test_score_that_is_not_finite_names_its_image(measure, value: float) -> None:
     with pytest.raises(ValueError, match=f"image 2 is {value}"):
         measure(np.array([0, 1, value, np.nan], np.float32), np.array([False, True, True, False]))
+
+
+def test_labels_must_be_bool() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        image_metrics(np.zeros(2, np.float32), np.array([0, 255], np.uint8))
 
 
 def test_shapes_must_fit() -> None:

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from training.metrics.pixel import PixelMetrics, pixel_metrics
 
 UNDEFINED = PixelMetrics(None, None, None, None, None, None)
-TIED = st.sampled_from([-2.5, -0.0, 0.0, 1e-40, 1.0, 3e38])
+TIED = st.sampled_from([-3e38, -2.5, -0.0, 0.0, 1e-40, 1.0, 3e38])
 ANY_SCORE = TIED | st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
