@@ -97,7 +97,7 @@ def weights_source(name: BackboneName, weights: Path | None) -> str:
 def fold_batch_norm(backbone: Backbone) -> None:
     """Fold each batch normalisation that follows a convolution into it, in place; outputs in eval mode stay equal.
 
-    Every module here registers its children in the order in which they run.
+    The backbone has to be in eval mode. Every module here registers its children in the order in which they run.
     """
     for module in list(backbone.modules()):
         for (conv_name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
@@ -132,9 +132,7 @@ def _hub_checkpoint(name: BackboneName) -> Path:
 
 def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
-        raise ConfigError(
-            f"no backbone weights at '{path}'", "give a state dict, or make one: python -m training.pretrain"
-        )
+        raise ConfigError(f"no backbone weights at '{path}'", "give a state dict")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises nearly anything
