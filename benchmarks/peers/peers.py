@@ -71,7 +71,11 @@ def run_peer(settings: Settings, product: Path, method: str, seed: int) -> Path:
     out = settings.work / product.name / f"{method}-{seed}.json"
     command = [settings.peer_python, WORKER, "--data", product, "--backbone-weights", settings.weights]
     command += ["--method", method, "--out", out, "--seed", seed, "--threads", settings.threads]
-    command += ["--epochs", settings.peer_epochs, "--coreset-ratio", settings.coreset_ratio]
+    own = {
+        "patchcore": ["--coreset-ratio", settings.coreset_ratio],
+        "reverse_distillation": ["--epochs", settings.peer_epochs],
+    }
+    command += own.get(method, [])
     if not _was_run(out, command):
         _run(command, out, settings.threads)
         _note(out, command)
@@ -170,31 +174,27 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--methods", nargs="+", choices=(*PEERS, OURS), default=(*PEERS, OURS))
     parser.add_argument("--seeds", type=int, nargs="+", default=(0,))
-    parser.add_argument("--epochs", type=int, default=30, help="of our detector")
+    parser.add_argument("--epochs", type=int, default=40, help="of our detector")
     parser.add_argument("--peer-epochs", type=int, default=20, help="of reverse distillation")
     parser.add_argument("--coreset-ratio", type=float, default=0.1, help="of PatchCore")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
     settings = Settings(
-        peer_python=arguments.peer_python,
-        weights=arguments.backbone_weights,
-        work=arguments.work,
-        epochs=arguments.epochs,
-        peer_epochs=arguments.peer_epochs,
-        coreset_ratio=arguments.coreset_ratio,
-        threads=arguments.threads,
+        arguments.peer_python,
+        arguments.backbone_weights,
+        arguments.work,
+        arguments.epochs,
+        arguments.peer_epochs,
+        arguments.coreset_ratio,
+        arguments.threads,
     )
     rows = measure(settings, arguments.data, arguments.methods, arguments.seeds)
     result = {
         "settings": {
-            "epochs": settings.epochs,
-            "peer_epochs": settings.peer_epochs,
-            "coreset_ratio": settings.coreset_ratio,
-            "threads": settings.threads,
-            "seeds": list(arguments.seeds),
-            "backbone_weights_sha256": file_sha256(settings.weights),
+            name: getattr(arguments, name) for name in ("epochs", "peer_epochs", "coreset_ratio", "threads", "seeds")
         },
+        "backbone_weights_sha256": file_sha256(settings.weights),
         "machine": {"processor": _processor(), "cores": len(os.sched_getaffinity(0))},
         "versions": {
             "python": platform.python_version(),
