@@ -19,7 +19,16 @@ EDGE = [
 ]
 DASHBOARD = ["starlette>=0.40,<2", "uvicorn>=0.30,<1"]
 DEMO = ["jsonschema>=4.22,<5", "amqtt>=0.11,<0.13"]
-TRAINING = ["onnx>=1.17,<2", "onnxscript>=0.5,<1", "scikit-learn>=1.4,<2", "torch>=2.4,<3", "tqdm>=4.66,<5"]
+TRAINING = [
+    "jinja2>=3.1,<4",
+    "matplotlib>=3.8,<4",
+    "onnx>=1.17,<2",
+    "onnxscript>=0.5,<1",
+    "scikit-learn>=1.4,<2",
+    "scipy>=1.11,<2",
+    "torch>=2.4,<3",
+    "tqdm>=4.66,<5",
+]
 DEV = [
     "coverage[toml]>=7.6",
     "hypothesis>=6.100",
@@ -61,6 +70,8 @@ setup(
         "tfanet_edge.commands": [
             "run = edge.startup:add_command",
             "calibrate-int8 = calibration.command:add_command [training]",
+            "train = training.command:add_command [training]",
+            "evaluate = training.evaluation.command:add_command [training]",
             "cameras = edge.cameras.listing:add_command",
             "demo = simulator.demo:add_command [demo]",
         ],

@@ -25,11 +25,11 @@ from edge.bundle import (
     write_manifest,
 )
 from edge.frame import Image
-from export.graph import DetectorGraph
-from export.thresholds import image_threshold, pixel_threshold
 from export.to_onnx import OPSET, write_onnx
 from training.networks.backbones import IMAGENET_MEAN, IMAGENET_STD
+from training.networks.detector import Detector
 from training.rendered import PREPROCESSING
+from training.thresholds import image_threshold, pixel_threshold
 
 Float = npt.NDArray[np.float32]
 MODEL_FP32 = "model.fp32.onnx"
@@ -64,7 +64,7 @@ def data_sha256(images: Image) -> str:
 
 def write_bundle(
     out: Path,
-    graph: DetectorGraph,
+    graph: Detector,
     template: Image,
     held_out_good: Image,
     golden_images: Image,

@@ -7,25 +7,29 @@ No downloaded weight and no photograph takes part.
 from __future__ import annotations
 
 import argparse
-import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from edge.bundle import Provenance, ScoreRule
-from edge.errors import ConfigError
 from edge.frame import Image
 from export.bundle import Identity, data_sha256, write_bundle
-from export.graph import DetectorGraph
+from export.graph import detector_graph
 from simulator.defects import DefectKind
 from simulator.parts import HELD_OUT_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS
+from training.checkpoint import load_weights, save_weights
+from training.distributed import World
+from training.feature_cells import FeatureCells
+from training.loop import Training
 from training.networks.backbones import Backbone, load_backbone
-from training.networks.tfanet import TFANet
+from training.networks.features import TOKENS
+from training.networks.tfanet import PRESETS, TFANet
 from training.pretrain import PretrainSettings, pretrain
+from training.provenance import code_version
 from training.rendered import rendered_set
-from training.train import TrainSettings, load_network, train
+from training.settings import TrainSettings
 
 HELD_OUT_IMAGES = 1000
 SCORE_RULE: ScoreRule = "max"
@@ -55,8 +59,8 @@ class Cycle:
 # The cycles cool down ever longer; the last one sees other parts, which stray hardly further than the station's.
 CYCLES = (
     Cycle(TRAIN_SEEDS[:320], 2.0, TRAINING),
-    Cycle(TRAIN_SEEDS[:320], 2.0, replace(TRAINING, seed=8, decay_share=0.8)),
-    Cycle(TRAIN_SEEDS[320:960], 1.25, replace(TRAINING, seed=9, epochs=10, decay_share=0.9)),
+    Cycle(TRAIN_SEEDS[:320], 2.0, TRAINING.model_copy(update={"seed": 8, "decay_share": 0.8})),
+    Cycle(TRAIN_SEEDS[320:960], 1.25, TRAINING.model_copy(update={"seed": 9, "epochs": 10, "decay_share": 0.9})),
 )
 
 
@@ -74,20 +78,28 @@ def demo_network(work: Path, backbone: Backbone) -> tuple[TFANet, Image]:
 
     A cycle whose result is there is not run again.
     """
-    network, seen = None, []
+    torch.manual_seed(TRAINING.seed)
+    network, seen = TFANet(sum(backbone.tap_channels), PRESETS[TRAINING.preset]), []
     for number, cycle in enumerate(CYCLES, 1):
         images = rendered_set(cycle.seeds, drift=cycle.drift).images
         seen.append(images)
         path = work / f"tfanet.{number}.pth"
         if not path.is_file():
-            partial = work / "tfanet.partial.pth"
-            with_template = images if network is None else np.concatenate((seen[0][:1], images))
-            train(backbone, with_template, cycle.settings, partial, network)
-            partial.replace(path)
-        network = load_network(path, sum(backbone.tap_channels), TRAINING.preset)
-    if network is None:
-        raise ConfigError("no training cycle was asked for", "give CYCLES an entry")
-    return network, np.concatenate(seen)
+            train_cycle(network, backbone, images, seen[0][:1], cycle.settings)
+            save_weights(network, path)
+        load_weights(network, path)
+    return network.eval(), np.concatenate(seen)
+
+
+def train_cycle(network: TFANet, backbone: Backbone, images: Image, template: Image, settings: TrainSettings) -> None:
+    """Train in place on good parts, none held out: the thresholds have parts of their own."""
+    alone = World(0, 1, torch.device("cpu"))
+    parts, held_out, templates = (
+        FeatureCells(backbone, some, alone.device, np.inf) for some in (images, images[:0], template)
+    )
+    template_cells = templates.cells(torch.arange(1))
+    training = Training(network, parts, held_out, template_cells, torch.arange(TOKENS), settings, alone)
+    training.run(lambda _: None)
 
 
 def make_demo_bundle(out: Path, work: Path) -> None:
@@ -97,7 +109,7 @@ def make_demo_bundle(out: Path, work: Path) -> None:
     template = train_images[0]
     write_bundle(
         out,
-        DetectorGraph(backbone, network, template, SCORE_RULE, half_weights=True).eval(),
+        detector_graph(backbone, network, template[None], SCORE_RULE, half_weights=True),
         template,
         rendered_set(HELD_OUT_SEEDS[:HELD_OUT_IMAGES]).images,
         rendered_set(VALIDATION_SEEDS[: len(GOLDEN_KINDS)], GOLDEN_KINDS).images,
@@ -121,19 +133,6 @@ def make_demo_bundle(out: Path, work: Path) -> None:
             f"{PRETRAINING.steps} batches of {PRETRAINING.batch}",
         ),
     )
-
-
-def code_version() -> str:
-    """The commit of this checkout.
-
-    Raises:
-        ConfigError: this is no git checkout.
-    """
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        raise ConfigError(f"no commit to name ({result.stderr.strip()})", "make the bundle in a git checkout")
-    return result.stdout.strip()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Write a `DetectorGraph` as ONNX, its weights in half precision where that loses nothing."""
+"""Write a `Detector` as ONNX, its weights in half precision where that loses nothing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.errors import TfanetEdgeError
-from export.graph import DetectorGraph
+from training.networks.detector import Detector
 
 OPSET = 17
 MIN_STORED_ELEMENTS = 1024
 
 
-def write_onnx(graph: DetectorGraph, path: Path) -> None:
+def write_onnx(graph: Detector, path: Path) -> None:
     """Export with a dynamic batch; inputs `image`, outputs `anomaly_map` and `score`.
 
     Args:

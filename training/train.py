@@ -1,151 +1,137 @@
-"""Train TFA-Net on images of good parts.
-
-The backbone is frozen, so its features are computed once and kept in half precision. The last epoch is the result:
-nothing is selected.
-"""
+"""From a folder of good parts to a run directory."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from edge.errors import ConfigError, TfanetEdgeError
+from edge.errors import ConfigError
 from edge.frame import Image
-from training.networks.anomaly_map import reconstruction_loss
-from training.networks.backbones import ResNet18
-from training.networks.tfanet import PRESETS, TFANet, draw_kept_tokens, extract_features, patchify
+from training.checkpoint import load_state, save_state, save_weights
+from training.curves import draw_curves, write_history
+from training.data.good_parts import GoodParts, load_good_parts
+from training.data.images import ignored_cells, read_ignore_mask
+from training.distributed import World
+from training.feature_cells import FeatureCells
+from training.loop import Training
+from training.networks.backbones import load_backbone, weights_source
+from training.networks.features import GRID, TOKENS
+from training.networks.tfanet import PRESETS, TFANet
+from training.provenance import code_version
+from training.run import CURVES, HISTORY, NETWORK, STATE, Run, RunRecord, snapshot_name, start_run
+from training.settings import TrainSettings
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """How to train; the values are the paper's unless said otherwise.
-
-    Attributes:
-        preset: one of PRESETS.
-        seed: of initialisation, order and masking.
-        epochs: passes over the images.
-        batch: images per step.
-        lr: AdamW's rate; the paper's is 1e-4.
-        decay_share: the rate falls linearly to zero over this last share of the steps; the paper's is 0, constant.
-        mask_range: each batch drops a share of its input tokens drawn from this range.
-        mixed_precision: bfloat16 in the transformer, float32 in loss and weights.
-    """
-
-    preset: str = "tiny"
-    seed: int = 0
-    epochs: int = 20
-    batch: int = 4
-    lr: float = 1e-4
-    decay_share: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.01
-    mask_range: tuple[float, float] = (0.0, 0.75)
-    mixed_precision: bool = True
-
-
-def to_nchw(images: Image) -> Tensor:
-    """uint8 (N,H,W,3) → float32 (N,3,H,W) in 0..255."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float()
-
-
-@torch.inference_mode()
-def cache_features(backbone: ResNet18, images: Image) -> Tensor:
-    """Features of all images, float16 (N, C, 64, 64): 4 MiB per image with ResNet-18."""
-    channels = sum(backbone.tap_channels)
-    cached = torch.empty(len(images), channels, 64, 64, dtype=torch.float16)
-    for start in tqdm(range(0, len(images), 16), "features", mininterval=5, leave=False):
-        cached[start : start + 16] = extract_features(backbone, to_nchw(images[start : start + 16])).half()
-    return cached
-
-
-def train(
-    backbone: ResNet18, images: Image, settings: TrainSettings, checkpoint: Path, start: TFANet | None = None
-) -> TFANet:
-    """Fit the transformer to good parts.
+def train_run(
+    data: Path, weights: Path | None, settings: TrainSettings, out: Path, world: World, cache_bytes: float
+) -> Run:
+    """Train, or go on with a training that was stopped, until it is done.
 
     Args:
-        backbone: frozen, in eval mode.
-        images: uint8 (N,256,256,3) RGB, good parts only; the first is the template.
-        settings: how.
-        checkpoint: written after every epoch.
-        start: weights to begin with, changed in place; fresh ones when None.
-
-    Returns:
-        The network after the last epoch, in eval mode.
+        data: a product's directory, see `training.data.layouts`.
+        weights: of the backbone; None for PyTorch's hub.
+        settings: all that decides the result.
+        out: run directory; made when missing.
+        world: the processes that train together.
+        cache_bytes: memory that the backbone's features may take per process.
 
     Raises:
+        InputError: the data, the weights or the directory do not fit.
         TfanetEdgeError: the loss is not finite.
     """
+    parts = load_good_parts(data, settings.data, settings.seed)
+    if settings.patience and not len(parts.held_out):
+        raise ConfigError(
+            f"early stopping needs held-out parts, '{data}' leaves none", "raise held_out_share or set patience to 0"
+        )
+    if settings.templates > len(parts.train):
+        raise ConfigError(f"{settings.templates} templates of {len(parts.train)} images", "ask for fewer templates")
+    backbone = load_backbone(settings.backbone, weights)
+    templates = choose_templates(parts.train, settings.templates)
+    ignore_mask = read_ignore_mask(settings.data)
+    ignored = None if ignore_mask is None else ignored_cells(ignore_mask, settings.data.roi_xywh)
+    record = _record(parts, settings, weights_source(settings.backbone, weights), data.resolve().name, world.size)
+    if world.rank == 0:
+        run = start_run(out, record, backbone, templates, ignored)
+    world.wait()
+    run = Run(out, record)
+
+    backbone.to(world.device)
     torch.manual_seed(settings.seed)
-    generator = torch.Generator().manual_seed(settings.seed)
-    features = cache_features(backbone, images)
-    template = features[:1].float()
-    network = start if start is not None else TFANet(features.shape[1], PRESETS[settings.preset])
-    network.train()
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+    network = TFANet(sum(backbone.tap_channels), PRESETS[settings.preset], settings.templates).to(world.device)
+    template = None
+    if settings.templates:
+        cells = FeatureCells(backbone, templates, world.device, np.inf, settings.normalise_template)
+        template = cells.cells(torch.arange(settings.templates))
+    state = load_state(out / STATE) if (out / STATE).is_file() else None
+    training = Training(
+        network,
+        FeatureCells(backbone, parts.train, world.device, cache_bytes),
+        FeatureCells(backbone, parts.held_out, world.device, cache_bytes),
+        template,
+        counted_tokens(ignored),
+        settings,
+        world,
     )
-    steps = settings.epochs * math.ceil(len(features) / settings.batch)
-    decay_steps = max(1.0, settings.decay_share * steps)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (steps - step) / decay_steps))
-    low, high = settings.mask_range
-    for epoch in range(settings.epochs):
-        order = torch.randperm(len(features), generator=generator)
-        batches = [order[start : start + settings.batch] for start in range(0, len(order), settings.batch)]
-        losses = []
-        with tqdm(batches, f"epoch {epoch + 1}/{settings.epochs}", unit="batch", mininterval=10) as progress:
-            for chosen in progress:
-                ratio = low + (high - low) * float(torch.rand((), generator=generator))
-                kept = draw_kept_tokens(ratio, generator)
-                loss = _step(network, optimiser, features[chosen].float(), template, kept, settings.mixed_precision)
-                schedule.step()
-                losses.append(loss)
-                progress.set_postfix(loss=f"{np.mean(losses):.4f}", refresh=False)
-        save_network(network, checkpoint)
-    return network.eval()
+    if state is not None:
+        training.resume(state)
+        if world.rank == 0:
+            print(f"going on after epoch {len(state.history)}: {out}", file=sys.stderr)
+    training.run(lambda training: _keep(training, out) if world.rank == 0 else None)
+    world.wait()
+    return run
 
 
-def _step(
-    network: TFANet,
-    optimiser: torch.optim.Optimizer,
-    features: Tensor,
-    template: Tensor,
-    kept: Tensor,
-    mixed_precision: bool,
-) -> float:
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed_precision):
-        prediction = network(features, network.embed(template), kept)
-    loss = reconstruction_loss(patchify(features), prediction.float())
-    value = loss.item()
-    if not np.isfinite(value):
-        raise TfanetEdgeError(f"the training loss became {value}", "lower the learning rate or look for broken images")
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
-    return value
+def choose_templates(images: Image, count: int) -> Image:
+    """`count` images, evenly spaced in their order, beginning with the first."""
+    return np.ascontiguousarray(images[[index * len(images) // count for index in range(count)]])
 
 
-def save_network(network: TFANet, path: Path) -> None:
-    """Write the weights."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(network.state_dict(), path)
-
-
-def load_network(path: Path, channels: int, preset: str) -> TFANet:
-    """Read weights written by `save_network`; in eval mode.
+def counted_tokens(ignored: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None) -> Tensor:
+    """Indices of the tokens of which not every pixel is ignored.
 
     Raises:
-        ConfigError: the file holds another network.
+        ConfigError: none is left.
     """
-    network = TFANet(channels, PRESETS[preset])
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except RuntimeError as error:
-        raise ConfigError(f"'{path}' is not a {preset} network ({error})", "train it again") from error
-    return network.eval()
+    if ignored is None:
+        return torch.arange(TOKENS)
+    cell_px = ignored.shape[0] // GRID
+    whole = ignored.reshape(GRID, cell_px, GRID, cell_px).all(axis=(1, 3)).ravel()
+    if whole.all():
+        raise ConfigError("ignore_mask covers the whole image", "leave something to judge")
+    return torch.from_numpy(np.flatnonzero(~whole))
+
+
+def _keep(training: Training, out: Path) -> None:
+    """After an epoch, in an order that a kill at any moment cannot spoil: the state comes last."""
+    number = len(training.history)
+    if training.best_epoch == number - 1:
+        save_weights(training.network, out / NETWORK)
+    if training.settings.snapshots:
+        save_weights(training.network, out / snapshot_name(number))
+    write_history(training.history, out / HISTORY)
+    draw_curves(training.history, training.best_epoch, out / CURVES)
+    save_state(training.state, out / STATE)
+
+
+def _record(
+    parts: GoodParts, settings: TrainSettings, backbone_weights: str, product: str, processes: int
+) -> RunRecord:
+    return RunRecord(
+        settings=settings,
+        product=product,
+        data_sha256=parts.sha256,
+        train_images=len(parts.train),
+        held_out_images=len(parts.held_out),
+        skipped=parts.skipped,
+        backbone_weights=backbone_weights,
+        code_version=code_version(),
+        torch_version=str(torch.__version__),
+        processes=processes,
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    )

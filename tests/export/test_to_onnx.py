@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from export.graph import DetectorGraph
+from export.graph import detector_graph
 from export.to_onnx import OPSET, write_onnx
 from training.networks.backbones import ResNet18
 from training.networks.tfanet import Preset, TFANet, extract_features, unpatchify
@@ -27,7 +27,7 @@ def images() -> np.ndarray:
 @pytest.fixture(scope="module")
 def graph(images: np.ndarray) -> DetectorGraph:
     torch.manual_seed(0)
-    return DetectorGraph(ResNet18().eval(), TFANet(512, MINI).eval(), images[0], "top1pct", half_weights=True).eval()
+    return detector_graph(ResNet18().eval(), TFANet(512, MINI).eval(), images[:1], "top1pct", half_weights=True)
 
 
 @pytest.fixture(scope="module")

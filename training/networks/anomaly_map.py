@@ -6,18 +6,21 @@ every supported TensorRT reads.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from edge.bundle import ScoreRule
+from training.networks.features import FEATURE_SIZE
+from training.networks.loss import COSINE_EPS
 
-FEATURE_SIZE = 64
+Fusion = Literal["product", "sum", "direction", "distance"]
 MAP_SIZE_PX = 256
 SIGMA_PX = 4.0
 TRUNCATE = 4.0
-COSINE_EPS = 1e-8
 TOP_SHARE = 0.01
 
 
@@ -44,45 +47,48 @@ def smoothing_matrix() -> npt.NDArray[np.float32]:
     return (blur @ upsample).astype(np.float32)
 
 
-def dual_mode_map(features: Tensor, reconstruction: Tensor, smoothing: Tensor) -> Tensor:
-    """A = A_dir ⊙ A_dis after upsampling and smoothing each.
+def anomaly_map(features: Tensor, reconstruction: Tensor, smoothing: Tensor, fusion: Fusion = "product") -> Tensor:
+    """The map of the differences in direction and in distance, each upsampled and smoothed.
 
     Args:
         features, reconstruction: (N, C, 64, 64).
         smoothing: from `smoothing_matrix`.
+        fusion: `product` is the paper's A_dir ⊙ A_dis; the others are for comparison.
 
     Returns:
         (N, 256, 256), not negative up to rounding.
     """
+    return fuse(*differences(features, reconstruction), smoothing, fusion)
+
+
+def differences(features: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
+    """A_dir = 1 − cosine and A_dis = mean squared difference over the channels: (N, C, 64, 64) → (N, 64, 64) each."""
     distance = ((features - reconstruction) ** 2).sum(1) / features.shape[1]
     norms = features.square().sum(1).sqrt() * reconstruction.square().sum(1).sqrt()
-    direction = 1 - (features * reconstruction).sum(1) / norms.clamp(min=COSINE_EPS)
+    return 1 - (features * reconstruction).sum(1) / norms.clamp(min=COSINE_EPS), distance
+
+
+def fuse(direction: Tensor, distance: Tensor, smoothing: Tensor, fusion: Fusion) -> Tensor:
+    """One map of what `differences` returned; arguments and result as for `anomaly_map`."""
+    if fusion == "distance":
+        return smoothing @ distance @ smoothing.T
+    if fusion == "direction":
+        return smoothing @ direction @ smoothing.T
+    if fusion == "sum":
+        return smoothing @ (direction + distance) @ smoothing.T
     distance, direction = (smoothing @ d @ smoothing.T for d in (distance, direction))
     return direction * distance
 
 
-def score_map(anomaly_map: Tensor, rule: ScoreRule) -> Tensor:
+def score_map(fused: Tensor, rule: ScoreRule) -> Tensor:
     """Image score of each map, (N, 256, 256) → (N,).
 
     `std` is the rule of the authors' release; `top1pct` is the mean of the largest 1 % of the pixels.
     """
-    flat = anomaly_map.flatten(1)
+    flat = fused.flatten(1)
     pixels = flat.shape[1]
     if rule == "std":
         centred = flat - flat.sum(1, keepdim=True) / pixels
         return (centred.square().sum(1) / pixels).sqrt()
     count = 1 if rule == "max" else int(TOP_SHARE * pixels)
     return torch.topk(flat, count, dim=1).values.sum(1) / count
-
-
-def reconstruction_loss(target: Tensor, prediction: Tensor) -> Tensor:
-    """5 · mean(1 − cos) + mean squared error over token vectors (N, T, D); a scalar.
-
-    Both terms come from the same three inner products, which saves most of the memory traffic.
-    """
-    product = torch.linalg.vecdot(target, prediction)
-    target_square, prediction_square = (torch.linalg.vecdot(x, x) for x in (target, prediction))
-    cosine = product / (target_square * prediction_square).sqrt().clamp(min=COSINE_EPS)
-    squared_error = (target_square + prediction_square - 2 * product) / target.shape[2]
-    loss: Tensor = 5 * (1 - cosine).mean() + squared_error.mean()
-    return loss

@@ -3,30 +3,28 @@
 An implementation of W. Luo, H. Yao, W. Yu, "Template-based feature aggregation network for industrial anomaly
 detection", Engineering Applications of Artificial Intelligence 131, 2024 (arXiv 2603.22874).
 
-    features (N, C, 64, 64) of the input and of one good template
+    features (N, C, 64, 64) of the input and of a good template
       → shared patch embedding, 256 tokens each → joint self-attention over [cls; input; template]   (TFAM)
       → the input's tokens are dropped; cls and template tokens → features again                     (FDRM)
 
 What the template's tokens took over from the input is the input as a good part would look. The authors' released code
-leaves the template un-normalised, switches the masking off and picks its checkpoint on test images; none of that is
-done here.
+leaves the template un-normalised, switches the masking off and picks its checkpoint on test images; `training.settings`
+offers the first two as the configuration `released_code`, for comparison only.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.networks.anomaly_map import FEATURE_SIZE
-from training.networks.backbones import IMAGENET_MEAN, IMAGENET_STD, ResNet18
+from training.networks.features import GRID, PATCH, TOKENS
 from training.networks.vit import LAYER_NORM_EPS, Block, init_transformer, sincos_position
 
-PATCH = 4
-GRID = FEATURE_SIZE // PATCH
-TOKENS = GRID * GRID
+PresetName = Literal["base", "small", "tiny"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,6 @@ class Preset:
     as in the paper, rounded to a multiple of its heads.
     """
 
-    name: str
     dim: int
     depth: int
     heads: int
@@ -46,67 +43,29 @@ class Preset:
     fdrm_heads: int
 
 
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        Preset("base", 768, 12, 12, 512, 8, 16),
-        Preset("small", 384, 6, 6, 256, 4, 8),
-        Preset("tiny", 192, 4, 3, 128, 2, 4),
-    )
+PRESETS: dict[PresetName, Preset] = {
+    "base": Preset(768, 12, 12, 512, 8, 16),
+    "small": Preset(384, 6, 6, 256, 4, 8),
+    "tiny": Preset(192, 4, 3, 128, 2, 4),
 }
-
-
-def extract_features(backbone: ResNet18, image: Tensor) -> Tensor:
-    """Four taps resized to 64×64 and concatenated.
-
-    Args:
-        backbone: frozen, in eval mode.
-        image: float32 (N, 3, 256, 256), RGB in 0..255.
-
-    Returns:
-        (N, sum of the backbone's tap channels, 64, 64).
-    """
-    mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1) * 255
-    std = torch.tensor(IMAGENET_STD).view(3, 1, 1) * 255
-    size = (FEATURE_SIZE, FEATURE_SIZE)
-    levels = backbone((image - mean) / std)
-    return torch.cat(
-        [
-            level if level.shape[2:] == size else F.interpolate(level, size, mode="bilinear", align_corners=True)
-            for level in levels
-        ],
-        dim=1,
-    )
-
-
-def patchify(features: Tensor) -> Tensor:
-    """(N, C, 64, 64) → (N, 256, 16·C): each token's features, pixel by pixel, channels last."""
-    n, c, _, _ = features.shape
-    cells = features.reshape(n, c, GRID, PATCH, GRID, PATCH)
-    return cells.permute(0, 2, 4, 3, 5, 1).reshape(n, TOKENS, PATCH * PATCH * c)
-
-
-def unpatchify(tokens: Tensor) -> Tensor:
-    """The inverse of `patchify`."""
-    n, _, d = tokens.shape
-    cells = tokens.reshape(n, GRID, GRID, PATCH, PATCH, d // PATCH**2)
-    return cells.permute(0, 5, 1, 3, 2, 4).reshape(n, d // PATCH**2, FEATURE_SIZE, FEATURE_SIZE)
 
 
 class TFANet(nn.Module):
     """TFAM and FDRM on extracted features.
 
     Args:
-        channels: of the features.
+        channels: C of the features.
         preset: sizes.
+        templates: how many good parts stand in the sequence; their refined tokens are averaged before the FDRM. With
+            0 the input is reconstructed from its own tokens: the ablation that shows what the template is for.
     """
 
     position: Tensor
     fdrm_position: Tensor
 
-    def __init__(self, channels: int, preset: Preset) -> None:
+    def __init__(self, channels: int, preset: Preset, templates: int = 1) -> None:
         super().__init__()
-        self.preset = preset
+        self.templates = templates
         self.patch_embed = nn.Conv2d(channels, preset.dim, PATCH, PATCH)
         self.cls = nn.Parameter(torch.empty(1, 1, preset.dim))
         self.blocks = nn.ModuleList([Block(preset.dim, preset.heads) for _ in range(preset.depth)])
@@ -128,31 +87,52 @@ class TFANet(nn.Module):
         tokens: Tensor = self.patch_embed(features).flatten(2).transpose(1, 2)
         return tokens + self.position
 
-    def forward(self, features: Tensor, template: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Reconstruct the features of the input.
+    def embed_cells(self, cells: Tensor, kept: Tensor) -> Tensor:
+        """The same from cells of `patchify`, for those that stay: (N, 256, 16·C), (K,) → (N, K, dim)."""
+        weight = self.patch_embed.weight.permute(0, 2, 3, 1).flatten(1)
+        return F.linear(cells[:, kept], weight, self.patch_embed.bias) + self.position[kept]
+
+    def reconstruct(self, tokens: Tensor, template: Tensor | None) -> Tensor:
+        """What the input would be as a good part.
 
         Args:
-            features: of the input, (N, C, 64, 64).
-            template: tokens of the template from `embed`, (1, 256, dim).
-            kept: indices (K,) of the input tokens that stay; None for all. Training only.
+            tokens: of the input, (N, K, dim), K at most 256; all 256 when there is no template.
+            template: tokens of the templates, (T, 256, dim); None when `templates` is 0.
 
         Returns:
-            (N, 256, 16·C), see `patchify`.
+            cells (N, 256, 16·C), see `patchify`.
         """
-        tokens = self.embed(features)
-        if kept is not None:
-            tokens = tokens[:, kept]
-        n = tokens.shape[0]
-        sequence = torch.cat([self.cls.expand(n, -1, -1), tokens, template.expand(n, -1, -1)], dim=1)
+        sequence = torch.cat([self.cls.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        if template is not None:
+            sequence = torch.cat([sequence, template.flatten(0, 1).expand(tokens.shape[0], -1, -1)], dim=1)
         for block in self.blocks[:-1]:
             sequence = block(sequence)
         # Nothing reads the input's tokens after the last block: it asks for cls and template only.
-        wanted = torch.cat([sequence[:, :1], sequence[:, -TOKENS:]], dim=1)
-        refined = self.fdrm_embed(self.norm(self.blocks[-1](sequence, wanted))) + self.fdrm_position
+        wanted = torch.cat([sequence[:, :1], sequence[:, -TOKENS * max(1, self.templates) :]], dim=1)
+        refined = self.norm(self.blocks[-1](sequence, wanted))
+        if self.templates > 1:
+            stacked = refined[:, 1:].unflatten(1, (self.templates, TOKENS))
+            refined = torch.cat([refined[:, :1], stacked.sum(1) / self.templates], dim=1)
+        refined = self.fdrm_embed(refined) + self.fdrm_position
         for block in self.fdrm_blocks:
             refined = block(refined)
         out: Tensor = self.head(self.fdrm_norm(refined[:, 1:]))
         return out
+
+    def forward(self, cells: Tensor, template: Tensor | None, kept: Tensor) -> Tensor:
+        """A training step's prediction.
+
+        Args:
+            cells: of the input, (N, 256, 16·C).
+            template: cells of the templates, (T, 256, 16·C); None when `templates` is 0.
+            kept: indices (K,) of the input's tokens that stay; the others are dropped, not replaced.
+
+        Returns:
+            cells (N, 256, 16·C).
+        """
+        everything = torch.arange(TOKENS, device=cells.device)
+        template_tokens = None if template is None else self.embed_cells(template, everything)
+        return self.reconstruct(self.embed_cells(cells, kept), template_tokens)
 
 
 def draw_kept_tokens(ratio: float, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import ConfigError
-from export.thresholds import image_threshold, pixel_threshold
+from training.thresholds import image_threshold, pixel_threshold
 
 
 @given(n=st.integers(99, 400), rate=st.sampled_from([0.01, 0.02, 0.05, 0.1]), seed=st.integers(0, 100))

@@ -1,0 +1,115 @@
+"""Weights and training states on disk: written whole or not at all, and read without running code from the file."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edge.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the images came to.
+
+    Attributes:
+        train_loss: mean over the images, with masking, while the weights changed.
+        held_out_loss: mean over the held-out good parts, without masking, after it; None where none are held out.
+        lr: of the last step.
+        seconds: it took.
+    """
+
+    train_loss: float
+    held_out_loss: float | None
+    lr: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that a training needs to go on after an epoch as if it had never stopped."""
+
+    network: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    history: tuple[Epoch, ...]
+
+
+def save_state(state: TrainingState, path: Path) -> None:
+    """Write a training state."""
+    history = [asdict(epoch) for epoch in state.history]
+    _save({"network": state.network, "optimiser": state.optimiser, "history": history}, path)
+
+
+def load_state(path: Path) -> TrainingState:
+    """Read what `save_state` wrote.
+
+    Raises:
+        ConfigError: the file is truncated or something else.
+    """
+    loaded = load_tensors(path)
+    try:
+        history = tuple(Epoch(**epoch) for epoch in loaded["history"])
+        return TrainingState(loaded["network"], loaded["optimiser"], history)
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"'{path}' is not the state of a training ({error})", "delete it and train again") from error
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write a module's state dict, on the CPU."""
+    _save({name: value.cpu() for name, value in module.state_dict().items()}, path)
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Read what `save_weights` wrote into a module of the same kind and sizes.
+
+    Raises:
+        ConfigError: the file is missing, truncated or holds another network.
+    """
+    state = load_tensors(path)
+    expected = module.state_dict()
+    wrong = sorted(expected.keys() ^ state.keys()) or [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if not isinstance(state[name], Tensor) or state[name].shape != value.shape
+    ]
+    if wrong:
+        raise ConfigError(
+            f"'{path}' holds another network than its settings say ({wrong[0]} and {len(wrong) - 1} more differ)",
+            "train it again",
+        )
+    module.load_state_dict(state)
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """A dictionary that `torch.save` wrote, with `weights_only`: nothing in the file is executed.
+
+    Raises:
+        ConfigError: the file is missing, truncated or something else.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ConfigError(f"no file '{path}'", "check the path, or train first") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ConfigError(
+            f"'{path}' is no checkpoint, or a truncated one ({reason})", "copy it again, or train again"
+        ) from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"'{path}' holds {type(loaded).__name__}, not weights by name", "give a checkpoint")
+    return loaded
+
+
+def _save(content: dict[str, Any], path: Path) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,175 @@
+"""The training loop of TFA-Net: good parts only, resumable after every epoch, on one process or several.
+
+Whatever an epoch draws (order, masking) it draws from a generator seeded by the run's seed and the epoch's number, so a
+training that was killed and goes on ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from edge.errors import TfanetEdgeError
+from training.checkpoint import Epoch, TrainingState
+from training.distributed import World
+from training.feature_cells import FeatureCells
+from training.networks.features import TOKENS
+from training.networks.loss import reconstruction_loss
+from training.networks.tfanet import TFANet, draw_kept_tokens
+from training.settings import TrainSettings
+
+HELD_OUT_BATCH = 8
+_EPOCH_SEED_STRIDE = 1_000_003
+
+
+class Training:
+    """A network in training.
+
+    Args:
+        network: on the world's device; changed in place.
+        parts: good parts to train on.
+        held_out: good parts for the held-out loss; empty for none.
+        template: cells of the templates, float32 (T, 256, 16·C); None when the network has no template.
+        counted: indices of the tokens that the loss counts.
+        settings: how to train.
+        world: the processes that train together.
+    """
+
+    def __init__(
+        self,
+        network: TFANet,
+        parts: FeatureCells,
+        held_out: FeatureCells,
+        template: Tensor | None,
+        counted: Tensor,
+        settings: TrainSettings,
+        world: World,
+    ) -> None:
+        self.network = network
+        self.history: tuple[Epoch, ...] = ()
+        self._wrapped: nn.Module = world.wrap(network)
+        self._parts, self._held_out = parts, held_out
+        self._template = template
+        self._counted = counted.to(world.device)
+        self._counts_all = len(counted) == TOKENS
+        self._everything = torch.arange(TOKENS, device=world.device)
+        self.settings, self._world = settings, world
+        self._steps_per_epoch = math.ceil(len(parts) / settings.batch)
+        self._optimiser = torch.optim.AdamW(
+            network.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+        )
+
+    @property
+    def state(self) -> TrainingState:
+        """All that is needed to go on."""
+        return TrainingState(self.network.state_dict(), self._optimiser.state_dict(), self.history)
+
+    def resume(self, state: TrainingState) -> None:
+        """Go on after the last epoch of a state from `state`."""
+        self.network.load_state_dict(state.network)
+        self._optimiser.load_state_dict(state.optimiser)
+        self.history = state.history
+
+    @property
+    def best_epoch(self) -> int:
+        """Index of the epoch whose weights are the result: lowest held-out loss, or the last without held-out parts."""
+        losses = [epoch.held_out_loss for epoch in self.history if epoch.held_out_loss is not None]
+        return min(range(len(losses)), key=losses.__getitem__) if losses else len(self.history) - 1
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are through, or the held-out loss has not fallen for too long."""
+        epochs, patience = len(self.history), self.settings.patience
+        return epochs >= self.settings.epochs or bool(patience and epochs - 1 - self.best_epoch >= patience)
+
+    def run(self, after_epoch: Callable[[Training], None]) -> None:
+        """Train until it is done; calls `after_epoch` on every process after each epoch.
+
+        Raises:
+            TfanetEdgeError: the loss is not finite.
+        """
+        total = self.settings.epochs * self._steps_per_epoch
+        done = len(self.history) * self._steps_per_epoch
+        is_quiet = self._world.rank != 0
+        with tqdm(total=total, initial=done, desc="train", unit="batch", mininterval=1, disable=is_quiet) as progress:
+            while not self.is_done:
+                self.history += (self._epoch(progress),)
+                after_epoch(self)
+
+    def _epoch(self, progress: tqdm[Any]) -> Epoch:
+        started_s = time.monotonic()
+        number = len(self.history)
+        generator = torch.Generator().manual_seed(self.settings.seed * _EPOCH_SEED_STRIDE + number)
+        low, high = self.settings.mask_range
+        order = torch.randperm(len(self._parts), generator=generator)
+        self.network.train()
+        total, lr = 0.0, 0.0
+        for step, batch in enumerate(torch.split(order, self.settings.batch)):
+            ratio = low + (high - low) * float(torch.rand((), generator=generator))
+            kept = draw_kept_tokens(ratio, generator).to(self._world.device)
+            lr = self._rate(number * self._steps_per_epoch + step)
+            loss = self._step(batch, kept, lr)
+            total += loss * len(batch)
+            progress.update()
+            progress.set_postfix(epoch=number + 1, loss=f"{loss:.4f}", refresh=False)
+        train_loss = self._world.sum(total) / len(self._parts)
+        return Epoch(train_loss, self._held_out_loss(), lr, time.monotonic() - started_s)
+
+    def _step(self, batch: Tensor, kept: Tensor, lr: float) -> float:
+        """One step of the optimiser; this process's share of the batch's mean loss."""
+        own, weight = self._world.share(batch)
+        cells = self._parts.cells(own)
+        with self._autocast():
+            prediction = self._wrapped(cells, self._template, kept)
+        loss = self._loss(prediction.float(), cells) * weight
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TfanetEdgeError(
+                f"the training loss became {value} in epoch {len(self.history) + 1}",
+                "lower the learning rate, or look for broken images",
+            )
+        for group in self._optimiser.param_groups:
+            group["lr"] = lr
+        self._optimiser.zero_grad(set_to_none=True)
+        # DDP averages over the processes; the weights of a batch's shares sum to 1 already.
+        (loss * self._world.size).backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        return value
+
+    def _rate(self, step: int) -> float:
+        settings = self.settings
+        steps = settings.epochs * self._steps_per_epoch
+        rise = (step + 1) / (settings.warmup_steps + 1)
+        fall = (steps - step) / max(1.0, settings.decay_share * steps)
+        return settings.lr * min(1.0, rise, fall)
+
+    def _loss(self, prediction: Tensor, cells: Tensor) -> Tensor:
+        if self._counts_all:
+            return reconstruction_loss(prediction, cells)
+        return reconstruction_loss(prediction[:, self._counted], cells[:, self._counted])
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        is_mixed = self.settings.precision == "bfloat16"
+        return torch.autocast(self._world.device.type, dtype=torch.bfloat16, enabled=is_mixed)
+
+    @torch.inference_mode()
+    def _held_out_loss(self) -> float | None:
+        """Rank 0 computes it and tells the others, so that all stop at the same epoch."""
+        if not len(self._held_out):
+            return None
+        total = 0.0
+        if self._world.rank == 0:
+            self.network.eval()
+            for indices in torch.split(torch.arange(len(self._held_out)), HELD_OUT_BATCH):
+                cells = self._held_out.cells(indices)
+                with self._autocast():
+                    prediction = self.network(cells, self._template, self._everything)
+                total += self._loss(prediction.float(), cells).item() * len(indices)
+        return self._world.sum(total) / len(self._held_out)
