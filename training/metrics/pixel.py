@@ -9,7 +9,7 @@ nothing, F1 falls. So the thresholds at which defect pixels are found carry the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -52,13 +52,17 @@ class PixelCurves:
     pro: Curve
 
 
-def pixel_metrics(maps: Sequence[Map], masks: Sequence[Mask]) -> tuple[PixelMetrics, PixelCurves | None]:
+def pixel_metrics(
+    maps: Iterable[Map], masks: Sequence[Mask], counted: npt.NDArray[np.bool_] | None = None
+) -> tuple[PixelMetrics, PixelCurves | None]:
     """Figures and curves of anomaly maps; takes about 12 bytes per pixel and 170 more per defect pixel.
 
     Args:
-        maps: one per image, float32 (H,W), higher is more anomalous; sizes may differ between images.
+        maps: one per image, float32 (H,W), higher is more anomalous; sizes may differ between images. Each is taken
+            when its turn comes, once.
         masks: ground truth of each image, uint8 or bool (H,W), defect where > 0. 8-connected defect pixels are one
             region. An image without any counts as defect-free pixels.
+        counted: bool (H,W), what counts of every image, the rest being neither defect nor defect-free; None for all.
 
     Returns:
         The figures, and the curves where there are figures.
@@ -66,7 +70,7 @@ def pixel_metrics(maps: Sequence[Map], masks: Sequence[Mask]) -> tuple[PixelMetr
     Raises:
         ValueError: counts, sizes or types do not fit, or a map holds a value that is not finite; names the image.
     """
-    ranked, weights = _ranked_pixels(maps, masks)
+    ranked, weights = _ranked_pixels(maps, masks, counted)
     hits = np.flatnonzero(ranked[:, 0])
     defects, good = len(hits), len(ranked) - len(hits)
     if not defects or not good:
@@ -101,28 +105,28 @@ def pixel_metrics(maps: Sequence[Map], masks: Sequence[Mask]) -> tuple[PixelMetr
 
 
 def _ranked_pixels(
-    maps: Sequence[Map], masks: Sequence[Mask]
+    maps: Iterable[Map], masks: Sequence[Mask], counted: npt.NDArray[np.bool_] | None
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float64]]:
     """All pixels by descending score, then region: (P,2) of region number and key; the weight of each region's pixels.
 
     Region 0 is what is free of defects.
     """
-    if len(maps) != len(masks):
-        raise ValueError(f"{len(maps)} maps but {len(masks)} masks")
     # One 64-bit number per pixel, score above region, sorts in place; an argsort would need more time and memory.
-    packed = np.empty(sum(anomaly_map.size for anomaly_map in maps), dtype="<u8")
+    sizes_px = [mask.size if counted is None else np.count_nonzero(counted) for mask in masks]
+    packed = np.empty(sum(sizes_px), dtype="<u8")
     fields = packed.view("<u4").reshape(-1, 2)
     areas_px = [np.zeros(1, dtype=np.int64)]
     start = regions = 0
     for index, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
-        _check(index, anomaly_map, mask)
-        count, labels = cv2.connectedComponents((mask > 0).astype(np.uint8), connectivity=8)
+        _check(index, anomaly_map, mask, counted)
+        defect = mask > 0 if counted is None else (mask > 0) & counted
+        count, labels = cv2.connectedComponents(defect.astype(np.uint8), connectivity=8)
         areas_px.append(np.bincount(labels.ravel(), minlength=count)[1:])
         labels[labels > 0] += regions
         regions += count - 1
-        stop = start + anomaly_map.size
-        fields[start:stop, 0] = labels.ravel()
-        fields[start:stop, 1] = _keys(anomaly_map.ravel())
+        stop = start + sizes_px[index]
+        fields[start:stop, 0] = labels.ravel() if counted is None else labels[counted]
+        fields[start:stop, 1] = _keys(anomaly_map.ravel() if counted is None else anomaly_map[counted])
         start = stop
     packed.sort()
     area_px = np.concatenate(areas_px)
@@ -130,9 +134,11 @@ def _ranked_pixels(
     return fields, 1 / (area_px * max(1, regions))
 
 
-def _check(index: int, anomaly_map: Map, mask: Mask) -> None:
+def _check(index: int, anomaly_map: Map, mask: Mask, counted: npt.NDArray[np.bool_] | None) -> None:
     if anomaly_map.ndim != 2 or anomaly_map.shape != mask.shape or not anomaly_map.size:
         raise ValueError(f"image {index}: map {anomaly_map.shape} and mask {mask.shape} must both be (H,W)")
+    if counted is not None and counted.shape != mask.shape:
+        raise ValueError(f"image {index}: mask {mask.shape} but counted {counted.shape}")
     if anomaly_map.dtype != np.float32:
         raise ValueError(f"image {index}: the map is {anomaly_map.dtype}, not float32")
     if not np.isfinite(anomaly_map).all():

@@ -199,5 +199,33 @@ def test_map_that_does_not_fit_names_its_image(second_map: np.ndarray, problem: 
 
 
 def test_every_map_has_a_mask() -> None:
-    with pytest.raises(ValueError, match="1 maps but 0 masks"):
+    with pytest.raises(ValueError, match="shorter"):
         pixel_metrics([np.zeros((1, 2), np.float32)], [])
+
+
+@given(
+    arrays(np.float32, (3, 6, 7), elements=ANY_SCORE),
+    arrays(np.uint8, (3, 6, 7), elements=st.integers(0, 1)),
+    st.slices(6),
+    st.slices(7),
+)
+def test_what_is_not_counted_is_as_if_cut_off(maps: np.ndarray, masks: np.ndarray, rows: slice, columns: slice) -> None:
+    rows, columns = (slice(*sorted((s.start or 0, s.stop or 0))) for s in (rows, columns))
+    counted = np.zeros((6, 7), bool)
+    counted[rows, columns] = True
+    if not counted.any():
+        assert pixel_metrics(list(maps), list(masks), counted) == (UNDEFINED, None)
+        return
+    expected, _ = pixel_metrics(list(maps[:, rows, columns]), list(masks[:, rows, columns]))
+    assert pixel_metrics(list(maps), list(masks), counted)[0] == expected
+
+
+def test_what_is_counted_has_the_images_size() -> None:
+    with pytest.raises(ValueError, match=r"image 0.*\(1, 2\).*\(2, 2\)"):
+        pixel_metrics([np.zeros((1, 2), np.float32)], [np.zeros((1, 2), np.uint8)], np.ones((2, 2), bool))
+
+
+def test_maps_are_taken_one_by_one() -> None:
+    maps, masks = np.arange(8, dtype=np.float32).reshape(2, 2, 2), np.array([[[0, 0], [0, 1]], [[0, 1], [1, 0]]])
+    masks = masks.astype(np.uint8)
+    assert pixel_metrics(iter(maps), list(masks))[0] == pixel_metrics(list(maps), list(masks))[0]
