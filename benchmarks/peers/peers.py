@@ -108,7 +108,7 @@ def run_ours(settings: Settings, product: Path, seed: int) -> Path:
     run = settings.work / product.name / f"{OURS}-{seed}"
     out = run.with_suffix(".json")
     program = [sys.executable, "-m", "edge.cli"]
-    train = [*program, "train", "--data", product, "--preset", "tiny", "--backbone", "resnet18"]
+    train = [*program, "train", "--data", product, "--preset", "tiny", "--backbone", "resnet18", "--device", "cpu"]
     train += ["--weights", settings.weights, "--epochs", settings.epochs, "--seed", seed, "--out", run]
     if not _was_run(out, train):
         training_s, training_rss = _run(train, out, settings.threads)
