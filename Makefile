@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-gpu clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo-ready
@@ -29,6 +29,10 @@ check: $(VENV)/.dev-ready
 
 bench: $(VENV)/.dev-ready
 	$(BIN)/python benchmarks/station_throughput.py
+	$(BIN)/python benchmarks/frame_time.py
+
+bench-gpu: $(VENV)/.dev-ready
+	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 # A system package is only asked for when what it provides is missing.
 $(VENV)/.demo-system: Makefile tools/system_packages.sh

@@ -122,7 +122,7 @@ def stage_times(detectors: Detectors, threads: int, rounds: int, frames: int) ->
 def folding(rows: Mapping[str, Mapping[str, Any]], made: Mapping[PresetName, Detectors]) -> dict[str, dict[str, Any]]:
     """What folding saves in PyTorch, and how far it moves the result."""
     batch = torch.from_numpy(random_image(seed=1))
-    table = {}
+    table: dict[str, dict[str, Any]] = {}
     for preset, detectors in made.items():
         expected_map, expected_score = detectors.release(batch)
         folded_map, folded_score = detectors.folded(batch)

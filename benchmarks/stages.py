@@ -13,6 +13,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def stage_cases(detector: Detector, image: np.ndarray, threads: int) -> dict[str
         inputs = {name: values[name] for name in stage.takes}
         session = open_session(_export(detector, stage, inputs), threads)
         values.update(zip(stage.gives, session.run(None, inputs), strict=True))
-        cases[stage.name] = lambda session=session, inputs=inputs: session.run(None, inputs)
+        cases[stage.name] = partial(session.run, None, inputs)
     with torch.no_grad():
         expected, _ = detector(torch.from_numpy(image))
     assert relative_difference(torch.from_numpy(values["anomaly_map"]), expected) < 1e-4
