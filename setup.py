@@ -55,6 +55,7 @@ setup(
     package_data={
         "edge": ["py.typed", "dashboard/static/*", "schemas/*.json"],
         "simulator": ["native/*.[ch]", "native/*.xml", "demo_bundle/*"],
+        "training": ["evaluation/*.j2"],
     },
     install_requires=[],
     extras_require={

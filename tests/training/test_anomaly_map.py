@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
-from training.networks.anomaly_map import dual_mode_map, reconstruction_loss, score_map, smoothing_matrix
+from training.networks.anomaly_map import Fusion, anomaly_map, differences, fuse, score_map, smoothing_matrix
+from training.networks.loss import reconstruction_loss
 
 
 def interpolated_and_filtered(small: torch.Tensor) -> np.ndarray:
@@ -21,19 +23,31 @@ def test_smoothing_matrix_is_interpolation_then_gaussian() -> None:
     np.testing.assert_allclose((matrix @ small @ matrix.T).numpy(), interpolated_and_filtered(small), atol=4e-7)
 
 
-def test_map_is_the_product_of_both_smoothed_modes() -> None:
+@pytest.mark.parametrize("fusion", ["product", "sum", "direction", "distance"])
+def test_map_fuses_both_smoothed_modes(fusion: Fusion) -> None:
     generator = torch.Generator().manual_seed(1)
     features, reconstruction = torch.randn(2, 1, 5, 64, 64, generator=generator)
-    distance = F.mse_loss(reconstruction, features, reduction="none").mean(1)[0]
-    direction = 1 - F.cosine_similarity(features, reconstruction, dim=1)[0]
-    expected = interpolated_and_filtered(distance) * interpolated_and_filtered(direction)
-    anomaly_map = dual_mode_map(features, reconstruction, torch.from_numpy(smoothing_matrix()))
-    np.testing.assert_allclose(anomaly_map[0].numpy(), expected, rtol=1e-4)
+    distance = F.mse_loss(reconstruction, features, reduction="none").mean(1)
+    direction = 1 - F.cosine_similarity(features, reconstruction, dim=1)
+    by_channel = interpolated_and_filtered(direction[0]), interpolated_and_filtered(distance[0])
+    expected = {
+        "product": by_channel[0] * by_channel[1],
+        "sum": by_channel[0] + by_channel[1],
+        "direction": by_channel[0],
+        "distance": by_channel[1],
+    }[fusion]
+    smoothing = torch.from_numpy(smoothing_matrix())
+    fused = anomaly_map(features, reconstruction, smoothing, fusion)
+    np.testing.assert_allclose(fused[0].numpy(), expected, rtol=1e-4)
+    parts = differences(features, reconstruction)
+    for part, wanted in zip(parts, (direction, distance), strict=True):
+        np.testing.assert_allclose(part.numpy(), wanted.numpy(), rtol=1e-4)
+    assert torch.equal(fuse(*parts, smoothing, fusion), fused)
 
 
 def test_features_that_are_all_zero_give_a_finite_map() -> None:
     zero = torch.zeros(1, 5, 64, 64)
-    assert dual_mode_map(zero, zero + 1, torch.from_numpy(smoothing_matrix())).isfinite().all()
+    assert anomaly_map(zero, zero + 1, torch.from_numpy(smoothing_matrix())).isfinite().all()
 
 
 def test_score_rules() -> None:

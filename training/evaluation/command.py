@@ -1,0 +1,89 @@
+"""The verb `evaluate`: how good one run is, or several that differ in their seed, on labelled test images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import get_args
+
+from edge.arguments import share, whole_number_from
+from edge.bundle import ScoreRule
+from edge.errors import ConfigError
+from training.distributed import joined_world
+from training.evaluation.evaluate import evaluate_run, refuse_different
+from training.evaluation.limit import held_out_limit
+from training.evaluation.predict import read_parts
+from training.evaluation.report import REPORT, write_report
+from training.evaluation.results import Result, document, table
+from training.networks.anomaly_map import Fusion
+from training.run import load_run, write_text
+
+
+def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `evaluate --run RUN --data DIR --json OUT` and its options."""
+    parser = subparsers.add_parser("evaluate", help="measure a trained detector on labelled test images")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="RUN",
+        dest="runs",
+        help="run directory; given several times, runs of different seeds become mean and deviation",
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the product's images")
+    parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="file to write all figures to")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="for report.html (default: RUN/evaluation)")
+    parser.add_argument("--score-rule", choices=get_args(ScoreRule), help="default: the run's")
+    parser.add_argument("--fusion", choices=get_args(Fusion), help="default: the run's")
+    parser.add_argument(
+        "--snapshot", type=whole_number_from(1), metavar="N", help="weights after epoch N (default: the result)"
+    )
+    parser.add_argument(
+        "--false-reject-rate",
+        type=share,
+        default=0.01,
+        metavar="SHARE",
+        help="of good parts, for the threshold from held-out good ones (default: %(default)s)",
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.set_defaults(handler=_handle)
+
+
+def _handle(arguments: argparse.Namespace) -> int:
+    rate, snapshot = arguments.false_reject_rate, arguments.snapshot
+    if not 0 < rate < 1:
+        raise ConfigError(f"--false-reject-rate is {rate:g}", "give a number between 0 and 1")
+    runs = [load_run(path) for path in arguments.runs]
+    refuse_different(runs)
+    report = arguments.report or runs[0].path / "evaluation"
+    _make_directory(report)
+    _make_directory(arguments.json.parent)
+    parts = read_parts(arguments.data, runs[0].record.settings.data)
+    results = []
+    with joined_world(arguments.device) as world:
+        for run in runs:
+            found = evaluate_run(run, parts, world.device, arguments.score_rule, arguments.fusion, snapshot)
+            limit = held_out_limit(run, arguments.data, world.device, found.score_rule, found.fusion, rate, snapshot)
+            results.append(Result(run, found, limit))
+    content = document(results, parts, arguments.data, snapshot, rate)
+    _write_text(arguments.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_report(report, results, parts, content)
+    print(table(content["figures"]))
+    print(f"report: {report / REPORT}")
+    return 0
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"directory '{path}' cannot be made ({error.strerror})", "give another") from error
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise ConfigError(f"'{path}' cannot be written ({error.strerror})", "give another file") from error
