@@ -77,20 +77,26 @@ def evaluate_variants(
     device: torch.device,
     variants: Sequence[tuple[ScoreRule, Fusion]],
     snapshot: int | None = None,
+    at_original: bool = True,
 ) -> list[Evaluation]:
-    """`evaluate_run` for several score rules and fusions, with one pass of the network and one of each fusion."""
+    """`evaluate_run` for several score rules and fusions, with one pass of the network and one of each fusion.
+
+    Without `at_original` there is no `pixel_original`, which for large images takes longest.
+    """
     found = predict(run, parts.images, device, snapshot)
     ratio = error_ratio(parts, found)
     evaluations: dict[tuple[ScoreRule, Fusion], Evaluation] = {}
     for fusion in dict.fromkeys(fusion for _, fusion in variants):
         maps = anomaly_maps(found, fusion)
         small, curves = pixel_figures_256(parts, maps, found)
-        large = small if has_network_size(parts) else pixel_figures_original(parts, maps)
+        pixel = {group: {"pixel_256": of} for group, of in small.items()}
+        if at_original:
+            large = small if has_network_size(parts) else pixel_figures_original(parts, maps)
+            pixel = {group: of | {"pixel_original": large[group]} for group, of in pixel.items()}
         for rule in [rule for rule, of in variants if of == fusion]:
             scores = image_scores(maps, rule)
             by_group: dict[Group, Figures] = {
-                group: {"image": image, "pixel_256": small[group], "pixel_original": large[group]}
-                for group, image in image_figures(parts, scores).items()
+                group: {"image": image, **pixel[group]} for group, image in image_figures(parts, scores).items()
             }
             figures: Figures = {
                 "total": by_group[None] | {"error_ratio": ratio},

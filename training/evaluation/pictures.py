@@ -85,6 +85,9 @@ def draw_histogram(scores: Float, defective: npt.NDArray[np.bool_], threshold: f
     low, high = float(shown.min()), float(shown.max())
     is_log = low > 0 and high > _LOG_SPREAD * low
     edges = (np.geomspace if is_log else np.linspace)(low, high if high > low else low + 1, 31)
+    if threshold is not None:
+        # No bar reaches over the threshold.
+        edges[1 + np.abs(edges[1:-1] - threshold).argmin()] = np.float32(threshold)
     for kind, colour, name, hatch in ((~defective, GOOD, "good", ""), (defective, DEFECTIVE, "defective", "////")):
         label = f"{name}: {int(kind.sum())} images"
         axes.hist(scores[kind], edges.tolist(), color=colour, alpha=0.6, edgecolor=colour, hatch=hatch, label=label)

@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from edge.bundle import ScoreRule
+from edge.errors import TfanetEdgeError
 from edge.frame import Image
 from training.data.images import read_ignore_mask
 from training.data.labelled import LabelledPart, read_labelled
@@ -90,6 +91,7 @@ def predict(run: Run, images: Sequence[Image], device: torch.device, snapshot: i
 
     Raises:
         ConfigError: a file of the run is missing or damaged.
+        TfanetEdgeError: its weights lead to values that are not finite.
     """
     detector = run.detector(snapshot).to(device)
     found = np.empty((2, len(images), 64, 64), np.float32)
@@ -101,6 +103,8 @@ def predict(run: Run, images: Sequence[Image], device: torch.device, snapshot: i
             both = differences(*detector.maps(torch.from_numpy(batch).to(device)))
             found[:, start : start + BATCH] = torch.stack(both).cpu().numpy()
             progress.update(len(batch))
+    if not np.isfinite(found).all():
+        raise TfanetEdgeError(f"the detector of '{run.path}' computes values that are not finite", "train again")
     ignored = run.ignored()
     return Differences(found[0], found[1], None if ignored is None else ~ignored)
 

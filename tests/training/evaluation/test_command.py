@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from training.evaluation.report import worst
 from training.evaluation.results import Result
 from training.metrics.summary import over_seeds
 from training.run import Run
-from training.settings import TrainSettings
 
 BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 CURVES = {"image_roc.png", "pixel_roc.png", "pro.png", "histogram.png", "curves.png", "colour_scale.png"}
@@ -110,7 +108,7 @@ def test_report_is_whole_and_stands_alone(evaluated: Path) -> None:
     for name in shown:
         image = cv2.imread(str(evaluated / "report" / name))
         assert image.std() > 5, name
-    assert "1 defective images have no mask" in page.text
+    assert "Defective images without a mask: 1." in page.text
     assert "seeds 0, 1" in page.text
     assert " ± " in page.text
 
@@ -138,10 +136,7 @@ def test_one_run_reports_into_itself_and_names_the_defects(
     assert "<b>changed" not in page.text
     # Without a threshold the extremes are shown, and nothing is called found.
     shown = [name for name in page.images if name not in CURVES]
-    assert shown == ["missed_1.png", "missed_2.png", "missed_3.png", "missed_4.png"] + [
-        "false_alarm_1.png",
-        "false_alarm_2.png",
-    ]
+    assert shown == [f"missed_{number}.png" for number in (1, 2, 3, 4)] + ["false_alarm_1.png", "false_alarm_2.png"]
     assert not (tmp_path / "run" / "evaluation" / "missed_7.png").exists()
 
 
@@ -155,19 +150,15 @@ def test_worst_parts_come_first(run: Run, product: Path) -> None:
     assert worst(without, parts) == {"missed": [3, 4, 2, 5], "found": [], "false_alarm": [1, 0]}
 
 
-def test_refusals_say_what_to_mend(
-    run: Run,
-    train: Callable[[str, TrainSettings], Run],
-    settings: TrainSettings,
-    product: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    slower = train("slower", settings.model_copy(update={"lr": 5e-5, "seed": 2}))
+def test_refusals_say_what_to_mend(run: Run, product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "slower").mkdir()
+    settings = run.record.settings.model_copy(update={"lr": 5e-5, "seed": 2})
+    slower = run.record.model_copy(update={"settings": settings})
+    (tmp_path / "slower" / "run.json").write_text(slower.model_dump_json())
     (tmp_path / "file").touch()
     given: dict[str, Any] = {"--run": run.path, "--data": product, "--json": tmp_path / "out.json"}
     for changed, more, problem in (
-        ({}, ["--run", str(slower.path)], "differs from .* in more than the seed: its lr is 5e-05, not 0.0001"),
+        ({}, ["--run", str(tmp_path / "slower")], "differs from .* in more than the seed: its lr is 5e-05, not 0.0001"),
         ({}, ["--run", str(run.path)], "have the same seed 0"),
         ({"--run": tmp_path}, [], "is no training run"),
         ({"--data": tmp_path}, [], "is no product"),

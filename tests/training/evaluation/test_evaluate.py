@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 import torch
 
 from edge.bundle import ScoreRule
+from edge.errors import TfanetEdgeError
+from training.checkpoint import save_weights
 from training.data.good_parts import load_good_parts
 from training.data.labelled import LabelledPart
 from training.data.settings import DataSettings
@@ -23,7 +26,7 @@ from training.evaluation.predict import Differences, LabelledParts, predict, rea
 from training.metrics.image import image_metrics
 from training.metrics.pixel import pixel_metrics
 from training.networks.anomaly_map import Fusion
-from training.run import Run
+from training.run import NETWORK, Run
 from training.settings import TrainSettings
 from training.thresholds import image_threshold, pixel_threshold
 
@@ -36,8 +39,8 @@ def parts(run: Run, product: Path) -> LabelledParts:
 
 
 @torch.inference_mode()
-def detect(run: Run, images: np.ndarray, *variant: Any) -> tuple[np.ndarray, np.ndarray]:
-    maps, scores = run.detector(None, *variant)(torch.from_numpy(images))
+def detect(run: Run, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    maps, scores = run.detector()(torch.from_numpy(images))
     return maps.numpy(), scores.numpy()
 
 
@@ -74,12 +77,17 @@ def test_figures_are_those_of_the_detectors_own_maps_and_scores(run: Run, parts:
 
 def test_every_variant_is_what_a_detector_with_it_says(run: Run, parts: LabelledParts) -> None:
     variants = [(rule, fusion) for fusion in get_args(Fusion) for rule in get_args(ScoreRule)]
-    images = np.stack(parts.images)
-    for variant, evaluation in zip(variants, evaluate_variants(run, parts, CPU, variants), strict=True):
+    detector = run.detector()
+    two = LabelledParts(parts.parts[1:3], None)
+    evaluations = evaluate_variants(run, two, CPU, variants, at_original=False)
+    for variant, evaluation in zip(variants, evaluations, strict=True):
+        assert evaluation.figures["total"].keys() == {"image", "pixel_256", "error_ratio"}
         assert (evaluation.score_rule, evaluation.fusion) == variant
-        maps, scores = detect(run, images, *variant)
-        np.testing.assert_allclose(evaluation.maps, maps, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(evaluation.scores, scores, rtol=1e-4)
+        detector.score_rule, detector.fusion = variant
+        with torch.inference_mode():
+            maps, scores = detector(torch.from_numpy(np.stack(two.images)))
+        np.testing.assert_allclose(evaluation.maps, maps.numpy(), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(evaluation.scores, scores.numpy(), rtol=1e-4)
 
 
 def test_ignored_pixels_count_nowhere(
@@ -178,6 +186,24 @@ def test_threshold_is_of_the_runs_own_held_out_parts(run: Run, product: Path) ->
     assert not unguaranteed.is_guaranteed
     assert unguaranteed.image == pytest.approx(scores.max(), rel=1e-4)
     assert "largest of 2 held-out good scores (too few" in unguaranteed.explanation
+
+
+def test_no_threshold_without_the_trainings_good_parts(run: Run, product: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(product, tmp_path / "washer")
+    for path in (data / "train" / "good").iterdir():
+        path.unlink()
+    limit = held_out_limit(run, data, CPU, "std", "product", 0.4)
+    assert (limit.image, limit.pixel, limit.held_out) == (None, None, 0)
+    assert "has 0 images of good parts" in limit.explanation
+
+
+def test_a_network_that_does_not_compute_numbers_is_an_error(run: Run, parts: LabelledParts, tmp_path: Path) -> None:
+    broken = Run(shutil.copytree(run.path, tmp_path / "run"), run.record)
+    network = broken.network()
+    network.cls.data.fill_(torch.inf)
+    save_weights(network, broken.path / NETWORK)
+    with pytest.raises(TfanetEdgeError, match="not finite"):
+        evaluate_run(broken, parts, CPU)
 
 
 def test_no_image_is_no_prediction(run: Run) -> None:
