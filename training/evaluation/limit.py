@@ -64,11 +64,11 @@ def held_out_limit(
     try:
         good = load_good_parts(data, settings.data, settings.seed)
     except ImageError as error:
-        return Limit(None, None, False, 0, f"none: the training's good parts are not there ({error.problem})")
+        return Limit(None, None, False, 0, f"the training's good parts are not there ({error.problem})")
     if good.sha256 != run.record.data_sha256:
-        return Limit(None, None, False, 0, "none: these data are not those that the detector was trained on")
+        return Limit(None, None, False, 0, "these data are not those that the detector was trained on")
     if not len(good.held_out):
-        return Limit(None, None, False, 0, "none: the training held no good parts back")
+        return Limit(None, None, False, 0, "the training held no good parts back")
     found = predict(run, list(good.held_out), device, snapshot)
     maps = anomaly_maps(found, fusion)
     scores = image_scores(maps, score_rule)
