@@ -3,9 +3,10 @@
     PYTHONPATH=. python benchmarks/gpu.py [--preset base] [--weights FILE --backbone NAME] [--data DIR | --images N]
         [--epochs 4] [--cache-gib 32] [--rounds 6] [--frames 50] [--without-compile] [--out benchmarks/results/gpu.json]
 
-Needs torch, numpy, opencv-python-headless, tqdm and pydantic, nothing installed of this project. Random backbone
-weights unless --weights gives some: no duration depends on them. --data is a product's directory (train/good, and test
-for the image AUROC that weights make meaningful); without it the training images are noise.
+Needs torch, numpy, opencv-python-headless, tqdm and pydantic, nothing installed of this project; what is missing may
+lie in a further folder of PYTHONPATH. Random backbone weights unless --weights gives some: no duration depends on
+them. --data is a product's directory (train/good, and test for the image AUROC that weights make meaningful);
+without it the training images are noise.
 
 Per image, batch 1: from an image in page-locked memory to map and score in page-locked memory, wall clock, every
 variant in turn in each round on the same GPU. PyTorch's defaults: convolutions in float32 may use TF32, matrix products
