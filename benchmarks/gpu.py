@@ -39,7 +39,7 @@ from training.feature_cells import FeatureCells
 from training.loop import Training
 from training.networks.backbones import Backbone, BackboneName, fold_batch_norm, load_backbone
 from training.networks.detector import Detector
-from training.networks.features import TOKENS
+from training.networks.features import TOKENS, CellExtractor
 from training.networks.tfanet import PRESETS, TFANet
 from training.settings import TrainSettings
 
@@ -57,8 +57,9 @@ def train(
     torch.manual_seed(settings.seed)
     network = TFANet(sum(backbone.tap_channels), PRESETS[settings.preset], 1).to(device)
     started_s = time.perf_counter()
-    parts = FeatureCells(backbone, images, device, cache_gib * 2**30)
-    held_out_parts = FeatureCells(backbone, held_out, device, cache_gib * 2**30)
+    extractor = CellExtractor(backbone, network.feature_scale).to(device)
+    parts = FeatureCells(extractor, images, cache_gib * 2**30)
+    held_out_parts = FeatureCells(extractor, held_out, cache_gib * 2**30)
     template = parts.cells(torch.arange(1))
     if is_cuda:
         torch.cuda.synchronize()

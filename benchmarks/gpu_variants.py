@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from measure import both_detectors, interleaved_ms, random_image, relative_difference
 from torch import Tensor, nn
 
 from training.networks.anomaly_map import anomaly_map, score_map
-from training.networks.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from training.networks.backbones import Backbone
 from training.networks.detector import Detector
-from training.networks.features import FEATURE_SIZE, unpatchify
 from training.networks.tfanet import PresetName
 
 RELEASE = "release-style, eager float32"
@@ -29,32 +27,22 @@ class InType(nn.Module):
     Nothing is copied from the host while it runs, so that it can be captured as a CUDA graph.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, preset: PresetName, backbone: Backbone, dtype: torch.dtype) -> None:
         super().__init__()
         _, detector = both_detectors(backbone, preset)
         self.detector = detector
-        detector.backbone.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        detector.extractor.to(dtype)
+        detector.extractor.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         detector.network.to(dtype)
         detector.template_tokens = detector.template_tokens.to(dtype)
         self.dtype = dtype
-        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1) * 255)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """As `Detector.forward`."""
         detector, network = self.detector, self.detector.network
-        size = (FEATURE_SIZE, FEATURE_SIZE)
-        taps = detector.backbone(((image.permute(0, 3, 1, 2).float() - self.mean) / self.std).to(self.dtype))
-        resized = (
-            tap if tap.shape[2:] == size else F.interpolate(tap, size, mode="bilinear", align_corners=True)
-            for tap in taps
-        )
-        features = torch.cat(list(resized), dim=1)
-        cells = network.reconstruct(network.embed(features), detector.template_tokens)
-        fused = anomaly_map(features.float(), unpatchify(cells.float()), detector.smoothing)
+        cells = detector.extractor(image.permute(0, 3, 1, 2).to(self.dtype))
+        rebuilt = network.reconstruct(network.embed(cells), detector.template_tokens)
+        fused = anomaly_map(cells.float(), rebuilt.float(), detector.smoothing)
         return fused, score_map(fused, detector.score_rule)
 
 

@@ -26,9 +26,8 @@ from torch import Tensor, nn
 
 from export.to_onnx import OPSET
 from training.networks.anomaly_map import anomaly_map, score_map
-from training.networks.backbones import IMAGENET_MEAN, IMAGENET_STD
 from training.networks.detector import Detector
-from training.networks.features import FEATURE_SIZE, TOKENS, unpatchify
+from training.networks.features import FEATURE_SIZE, TOKENS, patchify
 
 TAPS = ("tap0", "tap1", "tap2", "tap3")
 
@@ -44,14 +43,14 @@ class Stage:
 
 
 def _backbone(detector: Detector, image: Tensor) -> Any:
-    mean, std = (torch.tensor(value).view(3, 1, 1) * 255 for value in (IMAGENET_MEAN, IMAGENET_STD))
-    return detector.backbone((image.float().permute(0, 3, 1, 2) - mean) / std)
+    extractor = detector.extractor
+    return extractor.backbone((image.float().permute(0, 3, 1, 2) - extractor.mean_255) / extractor.std_255)
 
 
-def _fusion(_: Detector, *taps: Tensor) -> Tensor:
+def _fusion(detector: Detector, *taps: Tensor) -> Tensor:
     size = (FEATURE_SIZE, FEATURE_SIZE)
     resized = (F.interpolate(tap, size, mode="bilinear", align_corners=True) for tap in taps[2:])
-    return torch.cat([*taps[:2], *resized], dim=1)
+    return patchify(torch.cat([*taps[:2], *resized], dim=1) * detector.extractor.scale)
 
 
 def _encoder(detector: Detector, tokens: Tensor) -> Tensor:
@@ -68,20 +67,21 @@ def _decoder(detector: Detector, refined: Tensor) -> Tensor:
     refined = network.fdrm_embed(refined) + network.fdrm_position
     for block in network.fdrm_blocks:
         refined = block(refined)
-    return unpatchify(network.head(network.fdrm_norm(refined[:, 1:])))
+    reconstruction: Tensor = network.head(network.fdrm_norm(refined[:, 1:]))
+    return reconstruction
 
 
 # For ResNets and one template at batch 1.
 STAGES = (
     Stage("backbone", _backbone, ("image",), TAPS),
-    Stage("feature fusion", _fusion, TAPS, ("features",)),
-    Stage("patch embedding", lambda detector, x: detector.network.embed(x), ("features",), ("tokens",)),
+    Stage("feature fusion", _fusion, TAPS, ("cells",)),
+    Stage("patch embedding", lambda detector, x: detector.network.embed(x), ("cells",), ("tokens",)),
     Stage("encoder (TFAM)", _encoder, ("tokens",), ("refined",)),
     Stage("FDRM and head", _decoder, ("refined",), ("reconstruction",)),
     Stage(
         "map",
-        lambda detector, f, r: anomaly_map(f, r, detector.smoothing),
-        ("features", "reconstruction"),
+        lambda detector, cells, rebuilt: anomaly_map(cells, rebuilt, detector.smoothing),
+        ("cells", "reconstruction"),
         ("anomaly_map",),
     ),
     Stage("score", lambda detector, x: score_map(x, detector.score_rule), ("anomaly_map",), ("score",)),

@@ -24,7 +24,7 @@ from training.distributed import World
 from training.feature_cells import FeatureCells
 from training.loop import Training
 from training.networks.backbones import Backbone, load_backbone
-from training.networks.features import TOKENS
+from training.networks.features import TOKENS, CellExtractor
 from training.networks.tfanet import PRESETS, TFANet
 from training.pretrain import PretrainSettings, pretrain
 from training.provenance import code_version
@@ -94,9 +94,8 @@ def demo_network(work: Path, backbone: Backbone) -> tuple[TFANet, Image]:
 def train_cycle(network: TFANet, backbone: Backbone, images: Image, template: Image, settings: TrainSettings) -> None:
     """Train in place on good parts, none held out: the thresholds have parts of their own."""
     alone = World(0, 1, torch.device("cpu"))
-    parts, held_out, templates = (
-        FeatureCells(backbone, some, alone.device, np.inf) for some in (images, images[:0], template)
-    )
+    extractor = CellExtractor(backbone, network.feature_scale)
+    parts, held_out, templates = (FeatureCells(extractor, some, np.inf) for some in (images, images[:0], template))
     template_cells = templates.cells(torch.arange(1))
     training = Training(network, parts, held_out, template_cells, torch.arange(TOKENS), settings, alone)
     training.run(lambda _: None)

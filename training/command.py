@@ -16,20 +16,16 @@ from pydantic import ValidationError
 from edge.arguments import share, whole_number_from
 from edge.bundle import ScoreRule
 from edge.errors import ConfigError
+from training.allocator import keep_freed_memory
+from training.data.settings import DataSettings
 from training.distributed import joined_world
 from training.networks.anomaly_map import Fusion
 from training.networks.backbones import BackboneName
 from training.networks.tfanet import PresetName
-from training.settings import NAMED, Precision, TrainSettings
+from training.settings import NAMED, FeatureScale, Precision, TrainSettings
 from training.train import train_run
 
 GIB = 2**30
-# Options of the command line that are fields of DataSettings, and the rest of TrainSettings.
-_DATA_OPTIONS = ("roi_xywh", "ignore_mask", "white_level", "held_out_share", "broken")
-_OPTIONS = (
-    *("preset", "backbone", "templates", "seed", "epochs", "batch", "lr", "warmup_steps", "decay_share"),
-    *("mask_range", "precision", "patience", "score_rule", "fusion"),
-)
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,8 +49,15 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Options for fields of the settings; one that is not given stays as the named configuration has it."""
-    names = ("preset", PresetName), ("backbone", BackboneName), ("precision", Precision)
-    for name, values in (*names, ("score_rule", ScoreRule), ("fusion", Fusion)):
+    choices = {
+        "preset": PresetName,
+        "backbone": BackboneName,
+        "feature_scale": FeatureScale,
+        "precision": Precision,
+        "score_rule": ScoreRule,
+        "fusion": Fusion,
+    }
+    for name, values in choices.items():
         parser.add_argument(_flag(name), choices=get_args(values), help=_description(name))
     whole = ("templates", 0), ("seed", 0), ("epochs", 1), ("batch", 1), ("warmup_steps", 0), ("patience", 0)
     for name, minimum in whole:
@@ -75,8 +78,9 @@ def settings_from(arguments: argparse.Namespace, named: str) -> TrainSettings:
     Raises:
         ConfigError: a value or a combination of them is impossible.
     """
-    given = {name: value for name in _OPTIONS if (value := getattr(arguments, name)) is not None}
-    data = {name: value for name in _DATA_OPTIONS if (value := getattr(arguments, name)) is not None}
+    wishes = {name: value for name, value in vars(arguments).items() if value is not None}
+    given = {name: wishes[name] for name in TrainSettings.model_fields if name in wishes and name != "data"}
+    data = {name: wishes[name] for name in DataSettings.model_fields if name in wishes}
     base: dict[str, Any] = {"precision": preferred_precision(arguments.device), **NAMED[named]}
     try:
         return TrainSettings.model_validate({**base, **given, "data": {**base.get("data", {}), **data}})
@@ -100,6 +104,7 @@ def preferred_precision(device: str) -> Precision:
 
 def _handle(arguments: argparse.Namespace) -> int:
     settings = settings_from(arguments, arguments.config)
+    keep_freed_memory()
     with joined_world(arguments.device) as world:
         run = train_run(arguments.data, arguments.weights, settings, arguments.out, world, arguments.cache_gib * GIB)
         if world.rank == 0:

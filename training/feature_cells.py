@@ -7,9 +7,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from edge.frame import Image
-from training.networks.backbones import Backbone
 from training.networks.detector import to_nchw
-from training.networks.features import FEATURE_SIZE, PATCH, TOKENS, extract_features, patchify
+from training.networks.features import PATCH, TOKENS, CellExtractor
 
 CHUNK = 8
 
@@ -18,24 +17,19 @@ class FeatureCells:
     """Cells of `patchify` by image, in half precision.
 
     Args:
-        backbone: frozen, in eval mode, on `device`.
+        extractor: on the device where the cells are wanted.
         images: uint8 (N,256,256,3) RGB.
-        device: where the backbone is and the cells are wanted.
         max_bytes: features that take more are computed anew each time they are asked for.
-        normalise: see `extract_features`.
     """
 
-    def __init__(
-        self, backbone: Backbone, images: Image, device: torch.device, max_bytes: float, normalise: bool = True
-    ) -> None:
-        self._backbone = backbone
+    def __init__(self, extractor: CellExtractor, images: Image, max_bytes: float) -> None:
+        self._extractor = extractor
         self._images = images
-        self._device = device
-        self._normalise = normalise
+        self._device = extractor.scale.device
         self._cached: Tensor | None = None
-        width = PATCH**2 * sum(backbone.tap_channels)
+        width = PATCH**2 * extractor.scale.numel()
         if 2 * len(images) * width * TOKENS <= max_bytes:
-            self._cached = torch.empty(len(images), TOKENS, width, dtype=torch.float16, device=device)
+            self._cached = torch.empty(len(images), TOKENS, width, dtype=torch.float16, device=self._device)
             for start in tqdm(range(0, len(images), CHUNK), "features", mininterval=5, delay=5, leave=False):
                 indices = torch.arange(start, min(start + CHUNK, len(images)))
                 self._cached[start : start + CHUNK] = self._compute(indices)
@@ -57,6 +51,5 @@ class FeatureCells:
     @torch.no_grad()
     def _compute(self, indices: Tensor) -> Tensor:
         image = to_nchw(self._images[indices.numpy()]).to(self._device)
-        features = extract_features(self._backbone, image, self._normalise)
-        assert features.shape[2] == FEATURE_SIZE
-        return patchify(features).half()
+        cells: Tensor = self._extractor(image)
+        return cells.half()

@@ -15,6 +15,7 @@ from training.networks.backbones import BackboneName
 from training.networks.tfanet import PresetName
 
 Precision = Literal["float32", "bfloat16"]
+FeatureScale = Literal["deviation", "none"]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -27,6 +28,10 @@ class TrainSettings(BaseModel):
     backbone: BackboneName = "resnet18"
     templates: int = Field(default=1, ge=0, le=16, description="good parts in the sequence; 0 reconstructs directly")
     normalise_template: bool = Field(default=True, description="False as in the authors' release")
+    feature_scale: FeatureScale = Field(
+        default="deviation",
+        description="each channel divided by its standard deviation over good parts; the paper has none",
+    )
     seed: int = Field(default=0, ge=0, description="of initialisation, order, masking and the held-out split")
     epochs: int = Field(default=40, ge=1, description="passes over the images at most; the paper's is 400")
     batch: int = Field(default=4, ge=1, description="images per step, over all processes")
@@ -67,6 +72,7 @@ _PAPER: Mapping[str, Any] = MappingProxyType(
         "batch": 4,
         "lr": 1e-4,
         "decay_share": 0.0,
+        "feature_scale": "none",
         "data": {"held_out_share": 0.0},
     }
 )

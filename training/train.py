@@ -19,12 +19,16 @@ from training.data.images import ignored_cells, read_ignore_mask
 from training.distributed import World
 from training.feature_cells import FeatureCells
 from training.loop import Training
-from training.networks.backbones import load_backbone, weights_source
-from training.networks.features import GRID, TOKENS
+from training.networks.backbones import Backbone, load_backbone, weights_source
+from training.networks.detector import to_nchw
+from training.networks.features import GRID, TOKENS, CellExtractor
 from training.networks.tfanet import PRESETS, TFANet
 from training.provenance import code_version
 from training.run import CURVES, HISTORY, NETWORK, STATE, Run, RunRecord, snapshot_name, start_run
 from training.settings import TrainSettings
+
+MAX_SCALE_IMAGES = 64
+MIN_DEVIATION_SHARE = 0.01
 
 
 def train_run(
@@ -64,15 +68,18 @@ def train_run(
     backbone.to(world.device)
     torch.manual_seed(settings.seed)
     network = TFANet(sum(backbone.tap_channels), PRESETS[settings.preset], settings.templates).to(world.device)
+    if settings.feature_scale == "deviation":
+        network.feature_scale.copy_(inverse_deviation(backbone, parts.train, world.device))
+    extractor = CellExtractor(backbone, network.feature_scale).to(world.device)
     template = None
     if settings.templates:
-        cells = FeatureCells(backbone, templates, world.device, np.inf, settings.normalise_template)
-        template = cells.cells(torch.arange(settings.templates))
+        of_template = CellExtractor(backbone, network.feature_scale, settings.normalise_template).to(world.device)
+        template = FeatureCells(of_template, templates, np.inf).cells(torch.arange(settings.templates))
     state = load_state(out / STATE) if (out / STATE).is_file() else None
     training = Training(
         network,
-        FeatureCells(backbone, parts.train, world.device, cache_bytes),
-        FeatureCells(backbone, parts.held_out, world.device, cache_bytes),
+        FeatureCells(extractor, parts.train, cache_bytes),
+        FeatureCells(extractor, parts.held_out, cache_bytes),
         template,
         counted_tokens(ignored),
         settings,
@@ -90,6 +97,23 @@ def train_run(
 def choose_templates(images: Image, count: int) -> Image:
     """`count` images, evenly spaced in their order, beginning with the first."""
     return np.ascontiguousarray(images[[index * len(images) // count for index in range(count)]])
+
+
+@torch.no_grad()
+def inverse_deviation(backbone: Backbone, images: Image, device: torch.device) -> Tensor:
+    """1 / standard deviation of each channel of the features, float32 (C,), over at most 64 images, evenly spaced."""
+    channels = sum(backbone.tap_channels)
+    extractor = CellExtractor(backbone, torch.ones(channels)).to(device)
+    total, squares = torch.zeros(2, channels, dtype=torch.float64, device=device)
+    chosen = choose_templates(images, min(len(images), MAX_SCALE_IMAGES))
+    for image in chosen:
+        features = extractor.features(to_nchw(image[None]).to(device))[0].flatten(1).double()
+        total += features.mean(1) / len(chosen)
+        squares += features.square().mean(1) / len(chosen)
+    deviation = (squares - total.square()).clamp(min=0).sqrt()
+    # A channel that hardly ever says anything would otherwise outshout all others.
+    scale: Tensor = 1 / deviation.clamp(min=MIN_DEVIATION_SHARE * deviation.mean())
+    return scale.float()
 
 
 def counted_tokens(ignored: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None) -> Tensor:

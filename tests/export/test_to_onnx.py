@@ -12,11 +12,11 @@ import torch
 
 from export.graph import detector_graph
 from export.to_onnx import OPSET, write_onnx
-from training.networks.backbones import ResNet18
-from training.networks.tfanet import Preset, TFANet, extract_features, unpatchify
-from training.train import to_nchw
+from training.networks.backbones import build_backbone
+from training.networks.detector import Detector
+from training.networks.tfanet import Preset, TFANet
 
-MINI = Preset("mini", 32, 2, 2, 16, 1, 2)
+MINI = Preset(32, 2, 2, 16, 1, 2)
 
 
 @pytest.fixture(scope="module")
@@ -25,31 +25,22 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def graph(images: np.ndarray) -> DetectorGraph:
+def graph(images: np.ndarray) -> Detector:
     torch.manual_seed(0)
-    return detector_graph(ResNet18().eval(), TFANet(512, MINI).eval(), images[:1], "top1pct", half_weights=True)
+    return detector_graph(
+        build_backbone("resnet18").eval(), TFANet(512, MINI).eval(), images[:1], "top1pct", half_weights=True
+    )
 
 
 @pytest.fixture(scope="module")
-def model_path(graph: DetectorGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_path(graph: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     write_onnx(graph, path)
     return path
 
 
 @torch.no_grad()
-def test_stored_template_tokens_equal_running_the_template_again(images: np.ndarray) -> None:
-    torch.manual_seed(1)
-    backbone, network = ResNet18().eval(), TFANet(512, MINI).eval()
-    features, template = (extract_features(backbone, to_nchw(images[k : k + 1])) for k in (1, 0))
-    full = unpatchify(network(features, network.embed(template)))
-    graph = DetectorGraph(backbone, network, images[0], "std", half_weights=False)
-    folded = unpatchify(network(extract_features(graph.backbone, to_nchw(images[1:2])), graph.template_tokens))
-    torch.testing.assert_close(folded, full, atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_onnx_runtime_gives_the_same_for_any_batch(graph: DetectorGraph, model_path: Path, images: np.ndarray) -> None:
+def test_onnx_runtime_gives_the_same_for_any_batch(graph: Detector, model_path: Path, images: np.ndarray) -> None:
     anomaly_map, score = graph(torch.from_numpy(images))
     session = ort.InferenceSession(str(model_path), providers=["CPUExecutionProvider"])
     for batch in (1, 3):

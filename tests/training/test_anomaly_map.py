@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 from training.networks.anomaly_map import Fusion, anomaly_map, differences, fuse, score_map, smoothing_matrix
+from training.networks.features import patchify
 from training.networks.loss import reconstruction_loss
 
 
@@ -37,16 +38,17 @@ def test_map_fuses_both_smoothed_modes(fusion: Fusion) -> None:
         "distance": by_channel[1],
     }[fusion]
     smoothing = torch.from_numpy(smoothing_matrix())
-    fused = anomaly_map(features, reconstruction, smoothing, fusion)
+    cells, rebuilt = patchify(features), patchify(reconstruction)
+    fused = anomaly_map(cells, rebuilt, smoothing, fusion)
     np.testing.assert_allclose(fused[0].numpy(), expected, rtol=1e-4)
-    parts = differences(features, reconstruction)
+    parts = differences(cells, rebuilt)
     for part, wanted in zip(parts, (direction, distance), strict=True):
         np.testing.assert_allclose(part.numpy(), wanted.numpy(), rtol=1e-4)
     assert torch.equal(fuse(*parts, smoothing, fusion), fused)
 
 
 def test_features_that_are_all_zero_give_a_finite_map() -> None:
-    zero = torch.zeros(1, 5, 64, 64)
+    zero = torch.zeros(1, 256, 16 * 5)
     assert anomaly_map(zero, zero + 1, torch.from_numpy(smoothing_matrix())).isfinite().all()
 
 
@@ -60,4 +62,15 @@ def test_score_rules() -> None:
 
 def test_loss_is_five_times_direction_plus_squared_error() -> None:
     target, prediction = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 2.0]]])
-    assert reconstruction_loss(target, prediction).item() == 5 * 1 + (1 + 4) / 2
+    assert reconstruction_loss(prediction, target).item() == 5 * 1 + (1 + 4) / 2
+
+
+def test_loss_has_the_gradient_that_differentiation_finds() -> None:
+    generator = torch.Generator().manual_seed(3)
+    target = torch.randn(2, 3, 7, generator=generator, dtype=torch.float64)
+    prediction = torch.randn(2, 3, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    plain = 5 * (1 - F.cosine_similarity(prediction, target, dim=2)).mean() + F.mse_loss(prediction, target)
+    torch.testing.assert_close(reconstruction_loss(prediction, target), plain)
+    expected = torch.autograd.grad(3 * plain, prediction)[0]
+    given = torch.autograd.grad(3 * reconstruction_loss(prediction, target), prediction)[0]
+    torch.testing.assert_close(given, expected)

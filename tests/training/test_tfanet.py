@@ -7,9 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.networks.tfanet import PRESETS, TOKENS, Preset, TFANet, draw_kept_tokens, patchify, unpatchify
+from training.networks.features import TOKENS, patchify, unpatchify
+from training.networks.tfanet import PRESETS, Preset, TFANet, draw_kept_tokens
 
-MINI = Preset("mini", 32, 3, 2, 16, 2, 2)
+MINI = Preset(32, 3, 2, 16, 2, 2)
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_tiny_with_resnet18_stays_tiny() -> None:
 
 @torch.no_grad()
 def test_last_block_asking_for_cls_and_template_only_changes_nothing(network: TFANet) -> None:
-    features, template = torch.randn(2, 8, 64, 64), torch.randn(1, 8, 64, 64)
+    features, template = torch.randn(2, TOKENS, 16 * 8), torch.randn(1, TOKENS, 16 * 8)
     sequence = torch.cat(
         [network.cls.expand(2, -1, -1), network.embed(features), network.embed(template).expand(2, -1, -1)], dim=1
     )
@@ -44,22 +45,23 @@ def test_last_block_asking_for_cls_and_template_only_changes_nothing(network: TF
     for block in network.fdrm_blocks:
         refined = block(refined)
     full = network.head(network.fdrm_norm(refined[:, 1:]))
-    torch.testing.assert_close(network(features, network.embed(template)), full, atol=1e-5, rtol=1e-5)
+    given = network.reconstruct(network.embed(features), network.embed(template))
+    torch.testing.assert_close(given, full, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
 def test_masking_drops_input_tokens_and_no_others(network: TFANet) -> None:
     seen: list[torch.Tensor] = []
     network.blocks[0].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
-    features, template = torch.randn(2, 8, 64, 64), network.embed(torch.randn(1, 8, 64, 64))
+    cells, template = torch.randn(2, TOKENS, 16 * 8), torch.randn(1, TOKENS, 16 * 8)
     kept = draw_kept_tokens(0.6, torch.Generator().manual_seed(1))
-    out = network(features, template, kept)
+    out = network(cells, template, kept)
     (sequence,) = seen
     assert sequence.shape == (2, 1 + len(kept) + TOKENS, MINI.dim)
     assert out.shape == (2, TOKENS, 16 * 8)
     torch.testing.assert_close(sequence[:, :1], network.cls.expand(2, -1, -1))
-    torch.testing.assert_close(sequence[:, 1 : 1 + len(kept)], network.embed(features)[:, kept])
-    torch.testing.assert_close(sequence[:, -TOKENS:], template.expand(2, -1, -1))
+    torch.testing.assert_close(sequence[:, 1 : 1 + len(kept)], network.embed(cells)[:, kept])
+    torch.testing.assert_close(sequence[:, -TOKENS:], network.embed(template).expand(2, -1, -1))
 
 
 @given(ratio=st.floats(0, 1), seed=st.integers(0, 1000))

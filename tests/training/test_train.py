@@ -23,7 +23,7 @@ from training.checkpoint import load_tensors
 from training.distributed import World
 from training.feature_cells import FeatureCells
 from training.networks.backbones import load_backbone
-from training.networks.features import TOKENS
+from training.networks.features import TOKENS, CellExtractor
 from training.run import load_run
 from training.settings import TrainSettings
 from training.train import choose_templates, counted_tokens, train_run
@@ -206,7 +206,8 @@ def test_impossible_wishes_get_one_line(
 def test_cached_and_recomputed_features_agree(product: Path, backbone_weights: Path) -> None:
     backbone = load_backbone("resnet18", backbone_weights)
     images = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3), dtype=np.uint8)
-    cached, live = (FeatureCells(backbone, images, ALONE.device, limit) for limit in (np.inf, 0))
+    extractor = CellExtractor(backbone, torch.ones(512))
+    cached, live = (FeatureCells(extractor, images, limit) for limit in (np.inf, 0))
     assert cached.is_cached
     assert not live.is_cached
     some = torch.tensor([2, 0])

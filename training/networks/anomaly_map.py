@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from edge.bundle import ScoreRule
-from training.networks.features import FEATURE_SIZE
+from training.networks.features import FEATURE_SIZE, PATCH, TOKENS, unpatchify
 from training.networks.loss import COSINE_EPS
 
 Fusion = Literal["product", "sum", "direction", "distance"]
@@ -47,25 +47,34 @@ def smoothing_matrix() -> npt.NDArray[np.float32]:
     return (blur @ upsample).astype(np.float32)
 
 
-def anomaly_map(features: Tensor, reconstruction: Tensor, smoothing: Tensor, fusion: Fusion = "product") -> Tensor:
+def anomaly_map(cells: Tensor, reconstruction: Tensor, smoothing: Tensor, fusion: Fusion = "product") -> Tensor:
     """The map of the differences in direction and in distance, each upsampled and smoothed.
 
     Args:
-        features, reconstruction: (N, C, 64, 64).
+        cells, reconstruction: (N, 256, 16·C).
         smoothing: from `smoothing_matrix`.
         fusion: `product` is the paper's A_dir ⊙ A_dis; the others are for comparison.
 
     Returns:
         (N, 256, 256), not negative up to rounding.
     """
-    return fuse(*differences(features, reconstruction), smoothing, fusion)
+    return fuse(*differences(cells, reconstruction), smoothing, fusion)
 
 
-def differences(features: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
-    """A_dir = 1 − cosine and A_dis = mean squared difference over the channels: (N, C, 64, 64) → (N, 64, 64) each."""
-    distance = ((features - reconstruction) ** 2).sum(1) / features.shape[1]
-    norms = features.square().sum(1).sqrt() * reconstruction.square().sum(1).sqrt()
-    return 1 - (features * reconstruction).sum(1) / norms.clamp(min=COSINE_EPS), distance
+def differences(cells: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
+    """A_dir = 1 − cosine and A_dis = mean squared difference, over the channels of each position.
+
+    Args:
+        cells, reconstruction: (N, 256, 16·C).
+
+    Returns:
+        (N, 64, 64) each.
+    """
+    pixels, rebuilt = (x.reshape(x.shape[0], TOKENS, PATCH**2, -1) for x in (cells, reconstruction))
+    distance = (pixels - rebuilt).square().sum(3) / pixels.shape[3]
+    norms = pixels.square().sum(3).sqrt() * rebuilt.square().sum(3).sqrt()
+    direction = 1 - (pixels * rebuilt).sum(3) / norms.clamp(min=COSINE_EPS)
+    return unpatchify(direction)[:, 0], unpatchify(distance)[:, 0]
 
 
 def fuse(direction: Tensor, distance: Tensor, smoothing: Tensor, fusion: Fusion) -> Tensor:

@@ -27,7 +27,6 @@ HUB_URL = "https://download.pytorch.org/models/"
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet50v2", "wide_resnet50_2", "vgg16"]
 # Each maps normalised RGB (N, 3, H, W) to a tuple of taps, whose channels its `tap_channels` tells.
 Backbone: TypeAlias = ResNet | ResNet50V2 | VGG16
-ResNet18 = ResNet
 
 
 @dataclass(frozen=True)

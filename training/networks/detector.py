@@ -11,7 +11,7 @@ from edge.bundle import ScoreRule
 from edge.frame import Image
 from training.networks.anomaly_map import Fusion, anomaly_map, score_map, smoothing_matrix
 from training.networks.backbones import Backbone
-from training.networks.features import extract_features, unpatchify
+from training.networks.features import CellExtractor
 from training.networks.tfanet import TFANet
 
 
@@ -45,7 +45,7 @@ class Detector(nn.Module):
         normalise_template: bool = True,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.extractor = CellExtractor(backbone, network.feature_scale)
         self.network = network
         self.score_rule: ScoreRule = score_rule
         self.fusion: Fusion = fusion
@@ -53,22 +53,23 @@ class Detector(nn.Module):
         tokens = torch.empty(0, 256, network.position.shape[1])
         if network.templates:
             with torch.no_grad():
-                tokens = network.embed(extract_features(backbone, to_nchw(templates), normalise_template))
+                extractor = CellExtractor(backbone, network.feature_scale, normalise_template)
+                tokens = network.embed(extractor(to_nchw(templates)))
         self.register_buffer("template_tokens", tokens)
         self.register_buffer("smoothing", torch.from_numpy(smoothing_matrix()))
         self.register_buffer("counted", torch.ones(1) if ignored is None else torch.from_numpy(~ignored).float())
         self.requires_grad_(False)
 
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (N,256,256,3) RGB → features and their reconstruction, float32 (N,C,64,64) each."""
-        features = extract_features(self.backbone, image.float().permute(0, 3, 1, 2))
+        """uint8 (N,256,256,3) RGB → cells and their reconstruction, float32 (N,256,16·C) each."""
+        cells = self.extractor(image.float().permute(0, 3, 1, 2))
         template = self.template_tokens if self.network.templates else None
-        return features, unpatchify(self.network.reconstruct(self.network.embed(features), template))
+        return cells, self.network.reconstruct(self.network.embed(cells), template)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (N,256,256,3) RGB → anomaly map float32 (N,256,256), score float32 (N,)."""
-        features, reconstruction = self.maps(image)
-        fused = anomaly_map(features, reconstruction, self.smoothing, self.fusion)
+        cells, reconstruction = self.maps(image)
+        fused = anomaly_map(cells, reconstruction, self.smoothing, self.fusion)
         if self.has_ignored:
             fused = fused * self.counted
         return fused, score_map(fused, self.score_rule)

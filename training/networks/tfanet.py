@@ -3,7 +3,7 @@
 An implementation of W. Luo, H. Yao, W. Yu, "Template-based feature aggregation network for industrial anomaly
 detection", Engineering Applications of Artificial Intelligence 131, 2024 (arXiv 2603.22874).
 
-    features (N, C, 64, 64) of the input and of a good template
+    cells of the features (N, 256, 16·C), of the input and of a good template
       → shared patch embedding, 256 tokens each → joint self-attention over [cls; input; template]   (TFAM)
       → the input's tokens are dropped; cls and template tokens → features again                     (FDRM)
 
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.networks.features import GRID, PATCH, TOKENS
@@ -58,15 +57,20 @@ class TFANet(nn.Module):
         preset: sizes.
         templates: how many good parts stand in the sequence; their refined tokens are averaged before the FDRM. With
             0 the input is reconstructed from its own tokens: the ablation that shows what the template is for.
+
+    Attributes:
+        feature_scale: float32 (C,), kept with the weights: what the features were multiplied with.
     """
 
+    feature_scale: Tensor
     position: Tensor
     fdrm_position: Tensor
 
     def __init__(self, channels: int, preset: Preset, templates: int = 1) -> None:
         super().__init__()
         self.templates = templates
-        self.patch_embed = nn.Conv2d(channels, preset.dim, PATCH, PATCH)
+        # On cells this is the paper's convolution with kernel and stride 4.
+        self.patch_embed = nn.Linear(PATCH * PATCH * channels, preset.dim)
         self.cls = nn.Parameter(torch.empty(1, 1, preset.dim))
         self.blocks = nn.ModuleList([Block(preset.dim, preset.heads) for _ in range(preset.depth)])
         self.norm = nn.LayerNorm(preset.dim, eps=LAYER_NORM_EPS)
@@ -74,23 +78,17 @@ class TFANet(nn.Module):
         self.fdrm_blocks = nn.ModuleList([Block(preset.fdrm_dim, preset.fdrm_heads) for _ in range(preset.fdrm_depth)])
         self.fdrm_norm = nn.LayerNorm(preset.fdrm_dim, eps=LAYER_NORM_EPS)
         self.head = nn.Linear(preset.fdrm_dim, PATCH * PATCH * channels)
+        self.register_buffer("feature_scale", torch.ones(channels))
         self.register_buffer("position", sincos_position(preset.dim, GRID), persistent=False)
         fdrm_position = torch.cat([torch.zeros(1, preset.fdrm_dim), sincos_position(preset.fdrm_dim, GRID)])
         self.register_buffer("fdrm_position", fdrm_position, persistent=False)
         self.apply(init_transformer)
-        nn.init.xavier_uniform_(self.patch_embed.weight.flatten(1))
-        nn.init.zeros_(self.patch_embed.bias)  # type: ignore[arg-type]
         nn.init.normal_(self.cls, std=0.02)
 
-    def embed(self, features: Tensor) -> Tensor:
-        """(N, C, 64, 64) → tokens with their position, (N, 256, dim)."""
-        tokens: Tensor = self.patch_embed(features).flatten(2).transpose(1, 2)
-        return tokens + self.position
-
-    def embed_cells(self, cells: Tensor, kept: Tensor) -> Tensor:
-        """The same from cells of `patchify`, for those that stay: (N, 256, 16·C), (K,) → (N, K, dim)."""
-        weight = self.patch_embed.weight.permute(0, 2, 3, 1).flatten(1)
-        return F.linear(cells[:, kept], weight, self.patch_embed.bias) + self.position[kept]
+    def embed(self, cells: Tensor) -> Tensor:
+        """Cells (N, 256, 16·C) → tokens with their position, (N, 256, dim)."""
+        tokens: Tensor = self.patch_embed(cells) + self.position
+        return tokens
 
     def reconstruct(self, tokens: Tensor, template: Tensor | None) -> Tensor:
         """What the input would be as a good part.
@@ -130,9 +128,8 @@ class TFANet(nn.Module):
         Returns:
             cells (N, 256, 16·C).
         """
-        everything = torch.arange(TOKENS, device=cells.device)
-        template_tokens = None if template is None else self.embed_cells(template, everything)
-        return self.reconstruct(self.embed_cells(cells, kept), template_tokens)
+        tokens = self.patch_embed(cells[:, kept]) + self.position[kept]
+        return self.reconstruct(tokens, None if template is None else self.embed(template))
 
 
 def draw_kept_tokens(ratio: float, generator: torch.Generator) -> Tensor:

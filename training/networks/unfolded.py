@@ -15,7 +15,7 @@ from edge.frame import Image
 from training.networks.anomaly_map import MAP_SIZE_PX, SIGMA_PX, TRUNCATE
 from training.networks.backbones import Backbone
 from training.networks.detector import to_nchw
-from training.networks.features import TOKENS, extract_features, unpatchify
+from training.networks.features import PATCH, TOKENS, CellExtractor, unpatchify
 from training.networks.tfanet import TFANet
 
 
@@ -30,11 +30,15 @@ class UnfoldedDetector(nn.Module):
 
     templates: Tensor
     kernel: Tensor
+    patch_weight: Tensor
 
     def __init__(self, backbone: Backbone, network: TFANet, templates: Image) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.extractor = CellExtractor(backbone, network.feature_scale)
         self.network = network
+        weight = network.patch_embed.weight.detach()
+        kernel = weight.view(len(weight), PATCH, PATCH, -1).permute(0, 3, 1, 2)
+        self.register_buffer("patch_weight", kernel.contiguous())
         self.register_buffer("templates", to_nchw(templates))
         self.register_buffer("kernel", gaussian_kernel())
         self.requires_grad_(False)
@@ -42,12 +46,12 @@ class UnfoldedDetector(nn.Module):
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (N,256,256,3) RGB → features and their reconstruction, float32 (N,C,64,64) each."""
         network = self.network
-        features = extract_features(self.backbone, image.float().permute(0, 3, 1, 2))
-        tokens = network.embed(features)
+        features = self.extractor.features(image.float().permute(0, 3, 1, 2))
+        tokens = self._embed(features)
         cls = network.cls.expand(len(tokens), -1, -1)
         if not network.templates:
             return features, unpatchify(self._decode(self._encode(torch.cat([cls, tokens], dim=1))))
-        template = network.embed(extract_features(self.backbone, self.templates))
+        template = self._embed(self.extractor.features(self.templates))
         template = template.flatten(0, 1).expand(len(tokens), -1, -1)
         encoded = self._encode(torch.cat([cls, tokens, template], dim=1))
         averaged = encoded[:, 1 + TOKENS :].view(len(tokens), network.templates, TOKENS, -1).mean(1)
@@ -60,6 +64,11 @@ class UnfoldedDetector(nn.Module):
         distance = (features - reconstruction).square().mean(1)
         fused = self._smooth(direction) * self._smooth(distance)
         return fused, fused.flatten(1).std(1, correction=0)
+
+    def _embed(self, features: Tensor) -> Tensor:
+        """(N, C, 64, 64) → (N, 256, dim), by a convolution."""
+        tokens = F.conv2d(features, self.patch_weight, self.network.patch_embed.bias, stride=PATCH)
+        return tokens.flatten(2).transpose(1, 2) + self.network.position
 
     def _encode(self, sequence: Tensor) -> Tensor:
         for block in self.network.blocks:

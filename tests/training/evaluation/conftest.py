@@ -12,7 +12,7 @@ import torch
 
 from training.data.settings import DataSettings
 from training.distributed import World
-from training.networks.backbones import ResNet18
+from training.networks.backbones import build_backbone
 from training.run import Run
 from training.settings import TrainSettings
 from training.train import train_run
@@ -60,7 +60,7 @@ def train(product: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
     """Train on the product with a random backbone."""
     root = tmp_path_factory.mktemp("runs")
     torch.manual_seed(0)
-    torch.save(ResNet18().state_dict(), root / "resnet18.pth")
+    torch.save(build_backbone("resnet18").state_dict(), root / "resnet18.pth")
 
     def train(name: str, settings: TrainSettings) -> Run:
         return train_run(product, root / "resnet18.pth", settings, root / name, World(0, 1, torch.device("cpu")), 2**30)
