@@ -63,6 +63,7 @@ def variants(base: TrainSettings, backbones: Sequence[BackboneName]) -> list[Var
     ]
     rows += [Variant("number of templates", str(count), changed(templates=count)) for count in (1, 2, 4)]
     rows += [Variant("feature scale", name, changed(feature_scale=name)) for name in ("deviation", "none")]
+    rows += [Variant("head bias", name, changed(head_bias=name)) for name in ("mean", "zero")]
     rows += [Variant("preset", name, changed(preset=name)) for name in ("tiny", "small")]
     rows += [Variant("backbone", name, changed(backbone=name)) for name in backbones]
     released = changed(mask_range=(0, 0), normalise_template=False, snapshots=True)

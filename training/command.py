@@ -22,7 +22,7 @@ from training.distributed import joined_world
 from training.networks.anomaly_map import Fusion
 from training.networks.backbones import BackboneName
 from training.networks.tfanet import PresetName
-from training.settings import NAMED, FeatureScale, Precision, TrainSettings
+from training.settings import NAMED, FeatureScale, HeadBias, Precision, TrainSettings
 from training.train import train_run
 
 GIB = 2**30
@@ -53,6 +53,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "preset": PresetName,
         "backbone": BackboneName,
         "feature_scale": FeatureScale,
+        "head_bias": HeadBias,
         "precision": Precision,
         "score_rule": ScoreRule,
         "fusion": Fusion,

@@ -16,6 +16,7 @@ from training.networks.tfanet import PresetName
 
 Precision = Literal["float32", "bfloat16"]
 FeatureScale = Literal["deviation", "none"]
+HeadBias = Literal["mean", "zero"]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -31,6 +32,9 @@ class TrainSettings(BaseModel):
     feature_scale: FeatureScale = Field(
         default="deviation",
         description="each channel divided by its standard deviation over good parts; the paper has none",
+    )
+    head_bias: HeadBias = Field(
+        default="mean", description="where the last layer's bias begins: the good parts' mean cell; the paper's is zero"
     )
     seed: int = Field(default=0, ge=0, description="of initialisation, order, masking and the held-out split")
     epochs: int = Field(default=40, ge=1, description="passes over the images at most; the paper's is 400")
@@ -73,6 +77,7 @@ _PAPER: Mapping[str, Any] = MappingProxyType(
         "lr": 1e-4,
         "decay_share": 0.0,
         "feature_scale": "none",
+        "head_bias": "zero",
         "data": {"held_out_share": 0.0},
     }
 )

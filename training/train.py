@@ -68,8 +68,11 @@ def train_run(
     backbone.to(world.device)
     torch.manual_seed(settings.seed)
     network = TFANet(sum(backbone.tap_channels), PRESETS[settings.preset], settings.templates).to(world.device)
+    mean, deviation = channel_statistics(backbone, parts.train, world.device)
     if settings.feature_scale == "deviation":
-        network.feature_scale.copy_(inverse_deviation(backbone, parts.train, world.device))
+        network.feature_scale.copy_(1 / deviation)
+    if settings.head_bias == "mean":
+        network.start_at(mean)
     extractor = CellExtractor(backbone, network.feature_scale).to(world.device)
     template = None
     if settings.templates:
@@ -100,8 +103,12 @@ def choose_templates(images: Image, count: int) -> Image:
 
 
 @torch.no_grad()
-def inverse_deviation(backbone: Backbone, images: Image, device: torch.device) -> Tensor:
-    """1 / standard deviation of each channel of the features, float32 (C,), over at most 64 images, evenly spaced."""
+def channel_statistics(backbone: Backbone, images: Image, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of the features, float64 (C,), over at most 64 images.
+
+    Deviations are not below a hundredth of their mean: a channel that hardly ever says anything must not, scaled by
+    its deviation, outshout all others.
+    """
     channels = sum(backbone.tap_channels)
     extractor = CellExtractor(backbone, torch.ones(channels)).to(device)
     total, squares = torch.zeros(2, channels, dtype=torch.float64, device=device)
@@ -111,9 +118,7 @@ def inverse_deviation(backbone: Backbone, images: Image, device: torch.device) -
         total += features.mean(1) / len(chosen)
         squares += features.square().mean(1) / len(chosen)
     deviation = (squares - total.square()).clamp(min=0).sqrt()
-    # A channel that hardly ever says anything would otherwise outshout all others.
-    scale: Tensor = 1 / deviation.clamp(min=MIN_DEVIATION_SHARE * deviation.mean())
-    return scale.float()
+    return total, deviation.clamp(min=MIN_DEVIATION_SHARE * deviation.mean())
 
 
 def counted_tokens(ignored: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None) -> Tensor:

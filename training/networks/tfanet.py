@@ -85,6 +85,11 @@ class TFANet(nn.Module):
         self.apply(init_transformer)
         nn.init.normal_(self.cls, std=0.02)
 
+    @torch.no_grad()
+    def start_at(self, mean: Tensor) -> None:
+        """Let the reconstruction begin with a channel's mean, (C,) before scaling, instead of with zero."""
+        self.head.bias.copy_((mean * self.feature_scale).repeat(PATCH * PATCH))
+
     def embed(self, cells: Tensor) -> Tensor:
         """Cells (N, 256, 16·C) → tokens with their position, (N, 256, dim)."""
         tokens: Tensor = self.patch_embed(cells) + self.position
