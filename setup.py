@@ -71,6 +71,7 @@ setup(
         "tfanet_edge.commands": [
             "run = edge.startup:add_command",
             "calibrate-int8 = calibration.command:add_command [training]",
+            "ablate = training.ablation:add_command [training]",
             "train = training.command:add_command [training]",
             "evaluate = training.evaluation.command:add_command [training]",
             "cameras = edge.cameras.listing:add_command",

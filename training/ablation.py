@@ -91,7 +91,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def _handle(arguments: argparse.Namespace) -> int:
     weights = _weights(arguments.weights)
-    base = settings_from(arguments, "default")
+    base = settings_from(arguments)
     if base.backbone not in weights:
         raise ConfigError(f"--weights has no file for {base.backbone}", f"add {base.backbone}=FILE")
     rows = variants(base, list(weights))

@@ -22,7 +22,7 @@ from training.distributed import joined_world
 from training.networks.anomaly_map import Fusion
 from training.networks.backbones import BackboneName
 from training.networks.tfanet import PresetName
-from training.settings import NAMED, FeatureScale, HeadBias, Precision, TrainSettings
+from training.settings import NAMED, RECIPES, FeatureScale, HeadBias, Precision, TrainSettings, starting_point
 from training.train import train_run
 
 GIB = 2**30
@@ -34,7 +34,9 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the product's images")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run directory; goes on with one begun")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="backbone's state dict (default: PyTorch's hub)")
-    parser.add_argument("--config", choices=tuple(NAMED), default="default", help="where the options below begin")
+    parser.add_argument(
+        "--config", choices=tuple(NAMED), help="begin with the paper's settings, or with those of the authors' release"
+    )
     add_settings(parser)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
@@ -73,8 +75,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--broken", choices=("refuse", "skip"), help="images that cannot be read (default: refuse)")
 
 
-def settings_from(arguments: argparse.Namespace, named: str) -> TrainSettings:
-    """The settings that the options ask for.
+def settings_from(arguments: argparse.Namespace, named: str | None = None) -> TrainSettings:
+    """The settings that the options ask for, where they say nothing those of `named` or of the preset's recipe.
 
     Raises:
         ConfigError: a value or a combination of them is impossible.
@@ -82,7 +84,10 @@ def settings_from(arguments: argparse.Namespace, named: str) -> TrainSettings:
     wishes = {name: value for name, value in vars(arguments).items() if value is not None}
     given = {name: wishes[name] for name in TrainSettings.model_fields if name in wishes and name != "data"}
     data = {name: wishes[name] for name in DataSettings.model_fields if name in wishes}
-    base: dict[str, Any] = {"precision": preferred_precision(arguments.device), **NAMED[named]}
+    base: dict[str, Any] = {
+        "precision": preferred_precision(arguments.device),
+        **starting_point(named, arguments.preset),
+    }
     try:
         return TrainSettings.model_validate({**base, **given, "data": {**base.get("data", {}), **data}})
     except ValidationError as error:
@@ -118,5 +123,11 @@ def _flag(name: str) -> str:
 
 
 def _description(name: str) -> str:
+    """What a setting is, and what it is where nobody says anything."""
     field = TrainSettings.model_fields[name]
-    return f"{field.description} (default: {field.default})" if field.description else f"default: {field.default}"
+    by_preset = {preset: recipe.get(name, field.default) for preset, recipe in RECIPES.items()}
+    if len(set(by_preset.values())) > 1:
+        default = ", ".join(f"{value} for {preset}" for preset, value in by_preset.items())
+    else:
+        default = str(by_preset["tiny"])
+    return f"{field.description or name} (default: {default})"

@@ -68,26 +68,41 @@ class TrainSettings(BaseModel):
         return self
 
 
+_QUICK = {"warmup_steps": 50, "decay_share": 0.5, "epochs": 100}
+# The rates fall as the networks grow; those of `small` and `base` follow the paper's and were not searched for.
+RECIPES: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
+    {
+        "tiny": MappingProxyType({**_QUICK, "lr": 1e-3}),
+        "small": MappingProxyType({**_QUICK, "lr": 5e-4}),
+        "base": MappingProxyType({**_QUICK, "lr": 1e-4}),
+    }
+)
 _PAPER: Mapping[str, Any] = MappingProxyType(
     {
         "preset": "base",
         "backbone": "wide_resnet50_2",
+        "feature_scale": "none",
+        "head_bias": "zero",
         "epochs": 400,
         "batch": 4,
         "lr": 1e-4,
         "decay_share": 0.0,
-        "feature_scale": "none",
-        "head_bias": "zero",
         "data": {"held_out_share": 0.0},
     }
 )
-# Every value here was chosen by held-out good loss or taken from the paper; see docs/accuracy.md.
 NAMED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "default": MappingProxyType({}),
         "paper": _PAPER,
         "released_code": MappingProxyType(
             {**_PAPER, "normalise_template": False, "mask_range": (0.0, 0.0), "snapshots": True}
         ),
     }
 )
+
+
+def starting_point(named: str | None, preset: PresetName | None) -> dict[str, Any]:
+    """Where the options of a command begin: one of NAMED, or the recipe for a preset, `tiny` if none is given."""
+    if named is not None:
+        return dict(NAMED[named])
+    preset = preset or "tiny"
+    return {"preset": preset, **RECIPES[preset]}

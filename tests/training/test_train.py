@@ -25,11 +25,11 @@ from training.feature_cells import FeatureCells
 from training.networks.backbones import load_backbone
 from training.networks.features import TOKENS, CellExtractor
 from training.run import load_run
-from training.settings import TrainSettings
+from training.settings import TrainSettings, starting_point
 from training.train import choose_templates, counted_tokens, train_run
 
 ALONE = World(0, 1, torch.device("cpu"))
-QUICK = TrainSettings(epochs=3, batch=3, precision="float32")
+QUICK = TrainSettings.model_validate(starting_point(None, "tiny") | {"epochs": 3, "batch": 3, "precision": "float32"})
 
 
 def arguments(product: Path, weights: Path, out: Path, *more: str) -> list[str]:
@@ -156,7 +156,7 @@ def test_early_stop_keeps_the_weights_of_the_lowest_held_out_loss(
     product: Path, backbone_weights: Path, tmp_path: Path
 ) -> None:
     # At this rate the network diverges soon.
-    settings = QUICK.model_copy(update={"epochs": 12, "patience": 1, "lr": 0.05, "snapshots": True})
+    settings = QUICK.model_copy(update={"epochs": 12, "patience": 1, "lr": 0.05, "warmup_steps": 0, "snapshots": True})
     run = train_run(product, backbone_weights, settings, tmp_path / "run", ALONE, np.inf)
     held_out = [loss for _, loss in losses(run.path)]
     assert len(held_out) < 12

@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edge.bundle import file_sha256
 from edge.errors import ConfigError
+from training.checkpoint import load_tensors
 from training.networks.resnet import BasicBlock, Bottleneck, ResNet
 from training.networks.resnet_v2 import ResNet50V2
 from training.networks.vgg import VGG16
@@ -132,14 +133,7 @@ def _hub_checkpoint(name: BackboneName) -> Path:
 def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise ConfigError(f"no backbone weights at '{path}'", "give a state dict")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises nearly anything
-        raise ConfigError(
-            f"'{path}' is not a checkpoint of tensors alone ({type(error).__name__})", "give a state dict"
-        ) from error
-    if not isinstance(state, dict):
-        raise ConfigError(f"'{path}' holds a {type(state).__name__}, not a state dict", "give a state dict")
+    state = load_tensors(path)
     for key, value in state.items():
         if not (isinstance(key, str) and isinstance(value, Tensor)):
             raise ConfigError(f"'{path}' is not a state dict ({key!r} is no tensor)", "give a state dict alone")
