@@ -1,4 +1,4 @@
-"""What tests of several packages share: a small bundle with a network whose answers can be worked out by hand."""
+"""What tests of several packages share: a small bundle whose answers can be worked out by hand, a small product."""
 
 from __future__ import annotations
 
@@ -108,3 +108,50 @@ def write_bundle(directory: Path) -> Path:
 def bundle_dir(tmp_path: Path) -> Path:
     """A fresh bundle that a test may damage."""
     return write_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture(scope="session")
+def backbone_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a backbone that was never trained."""
+    import torch
+
+    from training.networks.backbones import build_backbone
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(build_backbone("resnet18").state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight good parts to train on; to test with two good ones, two scratches, two stains of which one has no mask."""
+    root, size_px = tmp_path_factory.mktemp("data") / "washer", (96, 120)
+    rng = np.random.default_rng(0)
+
+    def part() -> np.ndarray:
+        image = np.full((*size_px, 3), 120, np.uint8)
+        cv2.circle(image, (60, 48), 36, (170, 170, 165), -1)
+        cv2.circle(image, (60, 48), 14, (70, 70, 75), -1)
+        return np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
+
+    def write(name: str, image: np.ndarray) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(root / name), image)
+
+    for index in range(8):
+        write(f"train/good/{index}.png", part())
+    for index in range(2):
+        write(f"test/good/{index}.png", part())
+        scratched, mask = part(), np.zeros(size_px, np.uint8)
+        for image, colour in ((scratched, (20, 20, 20)), (mask, 255)):
+            cv2.line(image, (30, 30 + 20 * index), (55, 60), colour, 3)
+        write(f"test/scratch/{index}.png", scratched)
+        write(f"ground_truth/scratch/{index}_mask.png", mask)
+        stained, mask = part(), np.zeros(size_px, np.uint8)
+        for image, colour in ((stained, (60, 90, 200)), (mask, 255)):
+            cv2.circle(image, (80, 40 + 10 * index), 7, colour, -1)
+        write(f"test/stain/{index}.png", stained)
+        if index:
+            write(f"ground_truth/stain/{index}_mask.png", mask)
+    return root

@@ -54,7 +54,7 @@ def end(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 def test_every_block_is_run_here():
     languages = [language for language, _ in BLOCKS]
-    assert languages == ["text", "sh", "sh", "sh", "sh", "toml", "sh", "python"]
+    assert languages == ["text", "sh", "sh", "sh", "sh", "toml", "sh", "python", "sh", "sh", "sh"]
 
 
 @pytest.mark.slow
@@ -140,3 +140,17 @@ def test_a_station_with_camera_and_broker_and_somebody_who_listens(camera, tmp_p
             listening.kill()
             listening.communicate()
     assert station.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_detector_is_trained_and_judged(product, backbone_weights, tmp_path):
+    assert re.match(r"\.venv/bin/pip install -c constraints\.txt -e '\.\[training\]'$", block("[training]"))
+    for beginning in ("train --data", "evaluate --run"):
+        command = block(beginning).replace("resnet18.pth", str(backbone_weights)).replace("runs/", f"{tmp_path}/")
+        command = command.replace("--data parts", f"--data {product}").replace("train ", "train --epochs 1 ")
+        process = shell(command)
+        output, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+    assert "image AUROC" in output
+    assert "washer" in (tmp_path / "parts" / "evaluation" / "report.html").read_text()
+    assert json.loads((tmp_path / "parts.json").read_text())

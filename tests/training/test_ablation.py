@@ -39,12 +39,12 @@ def test_tables_are_measured_and_nothing_is_trained_twice(
     assert "not a fair figure" in text
     found = json.loads((tmp_path / "ablation.json").read_text())["groups"]
     assert found.keys() == {"template", "score rule", "the authors' release"}
-    unmasked = found["template"]["with, unmasked"]["stripes"]
-    assert found["the authors' release"]["ours, unmasked"]["stripes"] == unmasked
+    unmasked = found["template"]["with, unmasked"]["washer"]
+    assert found["the authors' release"]["ours, unmasked"]["washer"] == unmasked
     assert unmasked["error ratio"] > 0
-    last, picked = (found["the authors' release"][name]["stripes"] for name in list(found["the authors' release"])[1:])
+    last, picked = (found["the authors' release"][name]["washer"] for name in list(found["the authors' release"])[1:])
     assert picked["image AUROC"] >= last["image AUROC"]
-    assert len(list((tmp_path / "stripes").iterdir())) == 4
+    assert len(list((tmp_path / "washer").iterdir())) == 4
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,12 @@ def trained(product: Path, backbone_weights: Path, tmp_path_factory: pytest.Temp
 def test_a_run_directory_holds_all_that_is_needed_to_judge_it(trained: Path, product: Path) -> None:
     run = load_run(trained)
     assert (run.record.train_images, run.record.held_out_images) == (7, 1)
-    assert run.record.product == "stripes"
+    assert run.record.product == "washer"
     assert len(run.record.data_sha256) == 64
     assert "resnet18.pth sha256" in run.record.backbone_weights
     assert run.record.settings == QUICK
     (template,) = run.templates()
-    first = cv2.cvtColor(cv2.imread(str(product / "train/good/000.png")), cv2.COLOR_BGR2RGB)
+    first = cv2.cvtColor(cv2.imread(str(product / "train/good/0.png")), cv2.COLOR_BGR2RGB)
     assert np.abs(template.astype(int) - cv2.resize(first, (256, 256))).max() <= 1
     first_epoch, *_, last_epoch = losses(trained)
     assert last_epoch[0] < first_epoch[0]
@@ -128,7 +128,7 @@ def test_two_processes_have_the_loss_curve_of_one(
 def test_no_test_image_is_opened_and_none_is_needed(
     trained: Path, product: Path, backbone_weights: Path, tmp_path: Path
 ) -> None:
-    only_good = tmp_path / "stripes"
+    only_good = tmp_path / "washer"
     shutil.copytree(product / "train", only_good / "train")
     code = (
         "import sys\n"
