@@ -35,6 +35,7 @@ def draw_curves(history: Sequence[Epoch], best_epoch: int, path: Path) -> None:
         axes.plot(numbers, [float("nan") if loss is None else loss for loss in held_out], ".-", label="held-out good")
     axes.axvline(best_epoch + 1, color="grey", linestyle=":", label=f"result: epoch {best_epoch + 1}")
     axes.set_yscale("log")
+    axes.set_xlim(0.5, len(history) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss: 5 (1 − cos) + squared error")

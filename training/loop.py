@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -27,6 +27,18 @@ from training.settings import TrainSettings
 
 HELD_OUT_BATCH = 8
 _EPOCH_SEED_STRIDE = 1_000_003
+
+
+def best_epoch(history: Sequence[Epoch]) -> int:
+    """Index of the epoch whose weights are the result: lowest held-out loss, or the last without held-out parts."""
+    losses = [epoch.held_out_loss for epoch in history if epoch.held_out_loss is not None]
+    return min(range(len(losses)), key=losses.__getitem__) if losses else len(history) - 1
+
+
+def is_done(history: Sequence[Epoch], settings: TrainSettings) -> bool:
+    """Whether all epochs are through, or the held-out loss has not fallen for too long."""
+    is_stuck = settings.patience > 0 and len(history) - 1 - best_epoch(history) >= settings.patience
+    return len(history) >= settings.epochs or is_stuck
 
 
 class Training:
@@ -77,18 +89,6 @@ class Training:
         self._optimiser.load_state_dict(state.optimiser)
         self.history = state.history
 
-    @property
-    def best_epoch(self) -> int:
-        """Index of the epoch whose weights are the result: lowest held-out loss, or the last without held-out parts."""
-        losses = [epoch.held_out_loss for epoch in self.history if epoch.held_out_loss is not None]
-        return min(range(len(losses)), key=losses.__getitem__) if losses else len(self.history) - 1
-
-    @property
-    def is_done(self) -> bool:
-        """Whether all epochs are through, or the held-out loss has not fallen for too long."""
-        epochs, patience = len(self.history), self.settings.patience
-        return epochs >= self.settings.epochs or bool(patience and epochs - 1 - self.best_epoch >= patience)
-
     def run(self, after_epoch: Callable[[Training], None]) -> None:
         """Train until it is done; calls `after_epoch` on every process after each epoch.
 
@@ -99,7 +99,7 @@ class Training:
         done = len(self.history) * self._steps_per_epoch
         is_quiet = self._world.rank != 0
         with tqdm(total=total, initial=done, desc="train", unit="batch", mininterval=1, disable=is_quiet) as progress:
-            while not self.is_done:
+            while not is_done(self.history, self.settings):
                 self.history += (self._epoch(progress),)
                 after_epoch(self)
 

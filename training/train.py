@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from training.data.good_parts import GoodParts, load_good_parts
 from training.data.images import ignored_cells, read_ignore_mask
 from training.distributed import World
 from training.feature_cells import FeatureCells
-from training.loop import Training
+from training.loop import Training, best_epoch, is_done
 from training.networks.backbones import Backbone, load_backbone, weights_source
 from training.networks.detector import to_nchw
 from training.networks.features import GRID, TOKENS, CellExtractor
@@ -27,6 +28,7 @@ from training.provenance import code_version
 from training.run import CURVES, HISTORY, NETWORK, STATE, Run, RunRecord, snapshot_name, start_run
 from training.settings import TrainSettings
 
+Bool = npt.NDArray[np.bool_]
 MAX_SCALE_IMAGES = 64
 MIN_DEVIATION_SHARE = 0.01
 
@@ -49,22 +51,48 @@ def train_run(
         TfanetEdgeError: the loss is not finite.
     """
     parts = load_good_parts(data, settings.data, settings.seed)
-    if settings.patience and not len(parts.held_out):
-        raise ConfigError(
-            f"early stopping needs held-out parts, '{data}' leaves none", "raise held_out_share or set patience to 0"
-        )
-    if settings.templates > len(parts.train):
-        raise ConfigError(f"{settings.templates} templates of {len(parts.train)} images", "ask for fewer templates")
+    _refuse_impossible(parts, settings, data)
     backbone = load_backbone(settings.backbone, weights)
     templates = choose_templates(parts.train, settings.templates)
     ignore_mask = read_ignore_mask(settings.data)
     ignored = None if ignore_mask is None else ignored_cells(ignore_mask, settings.data.roi_xywh)
     record = _record(parts, settings, weights_source(settings.backbone, weights), data.resolve().name, world.size)
     if world.rank == 0:
-        run = start_run(out, record, backbone, templates, ignored)
+        start_run(out, record, backbone, templates, ignored)
     world.wait()
     run = Run(out, record)
+    state = load_state(out / STATE) if (out / STATE).is_file() else None
+    if state is not None and is_done(state.history, settings):
+        return run
+    training = _training(parts, templates, ignored, backbone, settings, world, cache_bytes)
+    if state is not None:
+        training.resume(state)
+        if world.rank == 0:
+            print(f"going on after epoch {len(state.history)}: {out}", file=sys.stderr)
+    training.run(lambda training: _keep(training, out) if world.rank == 0 else None)
+    world.wait()
+    return run
 
+
+def _refuse_impossible(parts: GoodParts, settings: TrainSettings, data: Path) -> None:
+    if settings.patience and not len(parts.held_out):
+        raise ConfigError(
+            f"early stopping needs held-out parts, '{data}' leaves none", "raise held_out_share or set patience to 0"
+        )
+    if settings.templates > len(parts.train):
+        raise ConfigError(f"{settings.templates} templates of {len(parts.train)} images", "ask for fewer templates")
+
+
+def _training(
+    parts: GoodParts,
+    templates: Image,
+    ignored: Bool | None,
+    backbone: Backbone,
+    settings: TrainSettings,
+    world: World,
+    cache_bytes: float,
+) -> Training:
+    """A training that has not begun; takes the backbone to the world's device."""
     backbone.to(world.device)
     torch.manual_seed(settings.seed)
     network = TFANet(sum(backbone.tap_channels), PRESETS[settings.preset], settings.templates).to(world.device)
@@ -73,28 +101,13 @@ def train_run(
         network.feature_scale.copy_(1 / deviation)
     if settings.head_bias == "mean":
         network.start_at(mean)
-    extractor = CellExtractor(backbone, network.feature_scale).to(world.device)
     template = None
     if settings.templates:
         of_template = CellExtractor(backbone, network.feature_scale, settings.normalise_template).to(world.device)
         template = FeatureCells(of_template, templates, np.inf).cells(torch.arange(settings.templates))
-    state = load_state(out / STATE) if (out / STATE).is_file() else None
-    training = Training(
-        network,
-        FeatureCells(extractor, parts.train, cache_bytes),
-        FeatureCells(extractor, parts.held_out, cache_bytes),
-        template,
-        counted_tokens(ignored),
-        settings,
-        world,
-    )
-    if state is not None:
-        training.resume(state)
-        if world.rank == 0:
-            print(f"going on after epoch {len(state.history)}: {out}", file=sys.stderr)
-    training.run(lambda training: _keep(training, out) if world.rank == 0 else None)
-    world.wait()
-    return run
+    extractor = CellExtractor(backbone, network.feature_scale).to(world.device)
+    train, held_out = (FeatureCells(extractor, images, cache_bytes) for images in (parts.train, parts.held_out))
+    return Training(network, train, held_out, template, counted_tokens(ignored), settings, world)
 
 
 def choose_templates(images: Image, count: int) -> Image:
@@ -121,7 +134,7 @@ def channel_statistics(backbone: Backbone, images: Image, device: torch.device) 
     return total, deviation.clamp(min=MIN_DEVIATION_SHARE * deviation.mean())
 
 
-def counted_tokens(ignored: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None) -> Tensor:
+def counted_tokens(ignored: Bool | None) -> Tensor:
     """Indices of the tokens of which not every pixel is ignored.
 
     Raises:
@@ -138,13 +151,13 @@ def counted_tokens(ignored: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | No
 
 def _keep(training: Training, out: Path) -> None:
     """After an epoch, in an order that a kill at any moment cannot spoil: the state comes last."""
-    number = len(training.history)
-    if training.best_epoch == number - 1:
+    number, best = len(training.history), best_epoch(training.history)
+    if best == number - 1:
         save_weights(training.network, out / NETWORK)
     if training.settings.snapshots:
         save_weights(training.network, out / snapshot_name(number))
     write_history(training.history, out / HISTORY)
-    draw_curves(training.history, training.best_epoch, out / CURVES)
+    draw_curves(training.history, best, out / CURVES)
     save_state(training.state, out / STATE)
 
 
