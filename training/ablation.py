@@ -19,10 +19,11 @@ from training.command import GIB, add_settings, settings_from
 from training.distributed import World, joined_world
 from training.evaluation.evaluate import Evaluation, evaluate_variants
 from training.evaluation.predict import read_parts
+from training.files import write_text
 from training.networks.anomaly_map import Fusion
 from training.networks.backbones import ARCHITECTURES, BackboneName
 from training.provenance import code_version
-from training.run import HISTORY, Run, write_text
+from training.run import HISTORY, Run
 from training.settings import TrainSettings
 from training.train import train_run
 

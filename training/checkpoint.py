@@ -1,8 +1,7 @@
-"""Weights and training states on disk: written whole or not at all, and read without running code from the file."""
+"""Weights and training states on disk: read without running code from the file."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edge.errors import ConfigError
+from training.files import whole_file
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,5 @@ def load_tensors(path: Path) -> dict[str, Any]:
 
 
 def _save(content: dict[str, Any], path: Path) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from training.checkpoint import Epoch
+from training.files import write_text
 
 
 def write_history(history: Sequence[Epoch], path: Path) -> None:
     """All epochs, in order."""
-    path.write_text(json.dumps([asdict(epoch) for epoch in history], indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps([asdict(epoch) for epoch in history], indent=1) + "\n")
 
 
 def draw_curves(history: Sequence[Epoch], best_epoch: int, path: Path) -> None:

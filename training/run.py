@@ -16,13 +16,13 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge.bundle import ScoreRule
 from edge.errors import ConfigError
 from edge.frame import Image
-from training.checkpoint import load_weights
+from training.checkpoint import load_weights, save_weights
+from training.files import write_text
 from training.networks.anomaly_map import Fusion
 from training.networks.backbones import ARCHITECTURES, Backbone, load_backbone
 from training.networks.detector import Detector
@@ -158,15 +158,18 @@ def start_run(
     """Make a run directory, or open the one that is there when it belongs to the same training.
 
     Raises:
-        ConfigError: the directory holds another run.
+        ConfigError: the directory holds another run, or cannot be made.
     """
     if (path / RECORD).is_file():
         run = load_run(path)
         _refuse_other(run, record)
         return run
-    (path / TEMPLATES).mkdir(parents=True, exist_ok=True)
-    (path / SNAPSHOTS).mkdir(exist_ok=True)
-    torch.save(backbone.state_dict(), path / BACKBONE)
+    try:
+        (path / TEMPLATES).mkdir(parents=True, exist_ok=True)
+        (path / SNAPSHOTS).mkdir(exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"directory '{path}' cannot be made ({error.strerror})", "give another with --out") from error
+    save_weights(backbone, path / BACKBONE)
     for index, image in enumerate(templates):
         cv2.imwrite(str(path / template_name(index)), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if ignored is not None:
@@ -194,10 +197,3 @@ def _flat(tree: dict[str, Any]) -> dict[str, Any]:
     for name, value in tree.items():
         flat |= _flat(value) if isinstance(value, dict) else {name: value}
     return flat
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from edge.errors import ConfigError
 from training.checkpoint import Epoch, TrainingState, load_state, load_weights, save_state, save_weights
+from training.files import whole_file
 from training.run import load_run
 
 
@@ -61,6 +63,24 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(tmp_path: Path, capsy
     with pytest.raises(ConfigError, match="not the state of a training"):
         load_state(good)
     assert "never run" not in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    save_weights(nn.Linear(3, 2), path)
+    before = path.read_bytes()
+
+    def fill_the_disk() -> None:
+        with whole_file(path) as file:
+            file.write(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ConfigError, match=r"weights\.pth' cannot be written \(No space left on device\)"):
+        fill_the_disk()
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["weights.pth"]
+    with pytest.raises(ConfigError, match="cannot be written"):
+        save_weights(nn.Linear(3, 2), tmp_path / "nowhere" / "weights.pth")
 
 
 def test_a_directory_that_is_no_run_is_named(tmp_path: Path) -> None:

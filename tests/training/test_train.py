@@ -187,6 +187,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(product: Path, backbone_we
         (["--backbone", "resnet50"], "is not a resnet50 checkpoint"),
         (["--data", "nowhere"], "nowhere"),
         (["--ignore-mask", "nowhere.png"], r"nowhere\.png"),
+        (["--out", "/dev/null/run"], "directory '/dev/null/run' cannot be made.*give another with --out"),
     ],
 )
 def test_impossible_wishes_get_one_line(

@@ -16,8 +16,9 @@ from training.evaluation.limit import held_out_limit
 from training.evaluation.predict import read_parts
 from training.evaluation.report import REPORT, write_report
 from training.evaluation.results import Result, document, table
+from training.files import write_text
 from training.networks.anomaly_map import Fusion
-from training.run import load_run, write_text
+from training.run import load_run
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,7 +69,7 @@ def _handle(arguments: argparse.Namespace) -> int:
             limit = held_out_limit(run, arguments.data, world.device, found.score_rule, found.fusion, rate, snapshot)
             results.append(Result(run, found, limit))
     content = document(results, parts, arguments.data, snapshot, rate)
-    _write_text(arguments.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(arguments.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
     write_report(report, results, parts, content)
     print(table(content["figures"]))
     print(f"report: {report / REPORT}")
@@ -80,10 +81,3 @@ def _make_directory(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"directory '{path}' cannot be made ({error.strerror})", "give another") from error
-
-
-def _write_text(path: Path, text: str) -> None:
-    try:
-        write_text(path, text)
-    except OSError as error:
-        raise ConfigError(f"'{path}' cannot be written ({error.strerror})", "give another file") from error

@@ -16,9 +16,10 @@ from edge.overlay import FULL_SCALE
 from training.evaluation.pictures import draw_colour_scale, draw_histogram, draw_part, draw_pro, draw_roc
 from training.evaluation.predict import LabelledParts
 from training.evaluation.results import UNDEFINED, Result, epochs_trained, figure, outcome, percent, rows
+from training.files import write_text
 from training.metrics.curve import Curve
 from training.metrics.image import image_roc
-from training.run import CURVES, write_text
+from training.run import CURVES
 
 REPORT = "report.html"
 WORST_SHOWN = 8
