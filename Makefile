@@ -1,6 +1,8 @@
 # make demo  — everything needed on a fresh machine, then the station on a simulated camera (ARGS="--port 9000")
 # make test  — everything needed on a fresh machine, then all checks and tests
 # make check — linting, types and import rules only
+# make bench — the station's throughput and the network's time per frame on this machine's CPU
+# make bench-gpu — training cost and time per image on an NVIDIA GPU (ARGS="--data DIR")
 
 PYTHON ?= python3
 VENV := .venv
