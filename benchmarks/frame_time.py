@@ -43,6 +43,7 @@ from edge.frame import PixelFormat
 from edge.preprocess import preprocess
 from export.to_onnx import write_onnx
 from training.networks.detector import Detector
+from training.networks.features import patchify
 from training.networks.tfanet import PresetName
 from training.networks.unfolded import UnfoldedDetector
 
@@ -126,7 +127,7 @@ def folding(rows: Mapping[str, Mapping[str, Any]], made: Mapping[PresetName, Det
     for preset, detectors in made.items():
         expected_map, expected_score = detectors.release(batch)
         folded_map, folded_score = detectors.folded(batch)
-        _, expected_reconstruction = detectors.release.maps(batch)
+        expected_reconstruction = patchify(detectors.release.maps(batch)[1])
         _, reconstruction = detectors.folded.maps(batch)
         table[preset] = {
             "release_style_ms": rows[f"{preset}, {RELEASE}"]["ms"],
