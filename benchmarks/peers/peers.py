@@ -163,7 +163,17 @@ def measure(
     return rows
 
 
-def table(rows: Sequence[dict[str, Any]], methods: Sequence[str]) -> str:
+def _described(row: dict[str, Any], settings: Settings) -> str:
+    """The method with what was chosen for it."""
+    chosen = {
+        "patchcore": f" (coreset {settings.coreset_ratio:g})",
+        "reverse_distillation": f" ({settings.peer_epochs} epochs)",
+        OURS: f" tiny ({settings.epochs} epochs)",
+    }
+    return f"{row['method']}{chosen.get(row['method'], '')}"
+
+
+def table(rows: Sequence[dict[str, Any]], methods: Sequence[str], settings: Settings) -> str:
     """Markdown, mean ± sample standard deviation where there are several seeds."""
     head = ["product", "method", *(title for title, *_ in COLUMNS)]
     lines = [head, ["---"] * len(head)]
@@ -173,7 +183,7 @@ def table(rows: Sequence[dict[str, Any]], methods: Sequence[str]) -> str:
             figure = row["summary"][group][name]
             spread = "" if figure["std"] is None else f" ± {figure['std'] * factor:.{digits}f}"
             cells.append("–" if figure["mean"] is None else f"{figure['mean'] * factor:.{digits}f}{spread}")
-        lines.append([row["product"], row["method"], *cells])
+        lines.append([row["product"], _described(row, settings), *cells])
     if set(methods) & set(PEERS):
         lines += [["all", method, reason, *[""] * (len(COLUMNS) - 1)] for method, reason in NOT_MEASURED.items()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -218,7 +228,7 @@ def main() -> int:
         "rows": rows,
     }
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
-    markdown = table(rows, arguments.methods)
+    markdown = table(rows, arguments.methods, settings)
     arguments.out.with_suffix(".md").write_text(markdown + "\n")
     print(markdown)
     return 0
