@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/accuracy.py --weights resnet18.pth --work runs --product bottle:30 --product tire:100
 
 trains on `bottle` for 30 epochs and on `tire` for 100; the rest is the preset's recipe. What is trained already under
-`--work` is not trained again. Figures are at the files' resolution; several seeds give mean ± standard deviation.
+`--work` is not trained again. Figures are at the files' resolution; several seeds give mean ± standard deviation. The
+result file keeps products that a later call does not name.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def measure(data: Path, epochs: int, seeds: list[int], work: Path, options: list
     record = json.loads((runs[0] / "run.json").read_text(encoding="utf-8"))
     histories = [json.loads((run / "history.json").read_text(encoding="utf-8")) for run in runs]
     return {
+        "options": options,
         "epochs": epochs,
         "seeds": seeds,
         "test_images": evaluated["test_images"],
@@ -89,11 +91,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments, options = parser.parse_known_args()
     options += ["--weights", str(arguments.weights)]
-    products = {
-        data.name: measure(data, epochs, arguments.seeds, arguments.work, options) for data, epochs in arguments.product
-    }
-    content = {"options": options, "products": products}
-    arguments.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    out: Path = arguments.out
+    products = json.loads(out.read_text(encoding="utf-8"))["products"] if out.is_file() else {}
+    for data, epochs in arguments.product:
+        products[data.name] = measure(data, epochs, arguments.seeds, arguments.work, options)
+        out.write_text(json.dumps({"products": products}, indent=1) + "\n", encoding="utf-8")
     print(table(products))
 
 

@@ -173,7 +173,7 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, An
     auroc = None
     if arguments.weights and arguments.data:
         fold_batch_norm(frozen)
-        detector = Detector(frozen.cpu(), network.cpu(), images[:1], settings.score_rule).to(device)
+        detector = Detector(frozen.cpu(), network.cpu(), images[:1], settings.score_rule, settings.fusion).to(device)
         auroc = image_auroc(arguments.data, settings, detector, device)
     return {
         "command": " ".join(["python", "benchmarks/gpu.py", *sys.argv[1:]]),

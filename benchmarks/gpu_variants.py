@@ -42,7 +42,7 @@ class InType(nn.Module):
         detector, network = self.detector, self.detector.network
         cells = detector.extractor(image.permute(0, 3, 1, 2).to(self.dtype))
         rebuilt = network.reconstruct(network.embed(cells), detector.template_tokens)
-        fused = anomaly_map(cells.float(), rebuilt.float(), detector.smoothing)
+        fused = anomaly_map(cells.float(), rebuilt.float(), detector.smoothing, detector.fusion)
         return fused, score_map(fused, detector.score_rule)
 
 

@@ -82,7 +82,7 @@ def both_detectors(backbone: Backbone, preset: PresetName) -> tuple[UnfoldedDete
     torch.manual_seed(0)
     network = TFANet(sum(backbone.tap_channels), PRESETS[preset]).eval().requires_grad_(False)
     template = random_image(seed=0)
-    folded = detector_graph(deepcopy(backbone), network, template, "std", half_weights=False)
+    folded = detector_graph(deepcopy(backbone), network, template, "std", "product", half_weights=False)
     return UnfoldedDetector(backbone, network, template).eval(), folded
 
 

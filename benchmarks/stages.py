@@ -80,7 +80,7 @@ STAGES = (
     Stage("FDRM and head", _decoder, ("refined",), ("reconstruction",)),
     Stage(
         "map",
-        lambda detector, cells, rebuilt: anomaly_map(cells, rebuilt, detector.smoothing),
+        lambda detector, cells, rebuilt: anomaly_map(cells, rebuilt, detector.smoothing, detector.fusion),
         ("cells", "reconstruction"),
         ("anomaly_map",),
     ),

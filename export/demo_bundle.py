@@ -23,6 +23,7 @@ from training.checkpoint import load_weights, save_weights
 from training.distributed import World
 from training.feature_cells import FeatureCells
 from training.loop import Training
+from training.networks.anomaly_map import Fusion
 from training.networks.backbones import Backbone, load_backbone
 from training.networks.features import TOKENS, CellExtractor
 from training.networks.tfanet import PRESETS, TFANet
@@ -33,6 +34,7 @@ from training.settings import TrainSettings
 
 HELD_OUT_IMAGES = 1000
 SCORE_RULE: ScoreRule = "max"
+FUSION: Fusion = "product"
 IMAGE_FALSE_REJECT_RATE = 0.005
 PIXEL_FALSE_REJECT_RATE = 1e-4
 PRETRAINING = PretrainSettings()
@@ -108,7 +110,7 @@ def make_demo_bundle(out: Path, work: Path) -> None:
     template = train_images[0]
     write_bundle(
         out,
-        detector_graph(backbone, network, template[None], SCORE_RULE, half_weights=True),
+        detector_graph(backbone, network, template[None], SCORE_RULE, FUSION, half_weights=True),
         template,
         rendered_set(HELD_OUT_SEEDS[:HELD_OUT_IMAGES]).images,
         rendered_set(VALIDATION_SEEDS[: len(GOLDEN_KINDS)], GOLDEN_KINDS).images,

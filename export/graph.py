@@ -7,13 +7,14 @@ from torch import nn
 
 from edge.bundle import ScoreRule
 from edge.frame import Image
+from training.networks.anomaly_map import Fusion
 from training.networks.backbones import Backbone, fold_batch_norm
 from training.networks.detector import Detector
 from training.networks.tfanet import TFANet
 
 
 def detector_graph(
-    backbone: Backbone, network: TFANet, templates: Image, score_rule: ScoreRule, half_weights: bool
+    backbone: Backbone, network: TFANet, templates: Image, score_rule: ScoreRule, fusion: Fusion, half_weights: bool
 ) -> Detector:
     """A detector ready for export, in eval mode. Takes over both networks and changes them in place.
 
@@ -22,13 +23,14 @@ def detector_graph(
         network: trained, in eval mode.
         templates: uint8 (T,256,256,3) RGB.
         score_rule: how the map becomes a score.
+        fusion: how the two maps become one.
         half_weights: round every matrix and kernel to half precision.
     """
     fold_batch_norm(backbone)
     if half_weights:
         round_to_half(backbone)
         round_to_half(network)
-    return Detector(backbone, network, templates, score_rule).eval()
+    return Detector(backbone, network, templates, score_rule, fusion).eval()
 
 
 def round_to_half(module: nn.Module) -> None:

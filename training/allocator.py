@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
     """Let this process's malloc never use single mappings, nor give memory back; False where it is not glibc's.
 
     A step frees and takes the same tens of megabytes again and again, and each time the kernel would have to map and
-    clear them: a third of a step's time on a small machine.
+    clear them: a fifth to a third of a step's time on two cores.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt

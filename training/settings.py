@@ -55,7 +55,9 @@ class TrainSettings(BaseModel):
     )
     snapshots: bool = Field(default=False, description="keep the weights of every epoch")
     score_rule: ScoreRule = Field(default="std", description="how a map becomes an image's score")
-    fusion: Fusion = Field(default="product", description="how the maps of direction and distance become one")
+    fusion: Fusion = Field(
+        default="direction", description="how the maps of direction and distance become one; the paper's is product"
+    )
     data: DataSettings = DataSettings()
 
     @model_validator(mode="after")
@@ -87,6 +89,7 @@ _PAPER: Mapping[str, Any] = MappingProxyType(
         "batch": 4,
         "lr": 1e-4,
         "decay_share": 0.0,
+        "fusion": "product",
         "data": {"held_out_share": 0.0},
     }
 )

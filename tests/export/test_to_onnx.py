@@ -28,7 +28,7 @@ def images() -> np.ndarray:
 def graph(images: np.ndarray) -> Detector:
     torch.manual_seed(0)
     return detector_graph(
-        build_backbone("resnet18").eval(), TFANet(512, MINI).eval(), images[:1], "top1pct", half_weights=True
+        build_backbone("resnet18").eval(), TFANet(512, MINI).eval(), images[:1], "top1pct", "product", half_weights=True
     )
 
 

@@ -49,7 +49,7 @@ def test_map_fuses_both_smoothed_modes(fusion: Fusion) -> None:
 
 def test_features_that_are_all_zero_give_a_finite_map() -> None:
     zero = torch.zeros(1, 256, 16 * 5)
-    assert anomaly_map(zero, zero + 1, torch.from_numpy(smoothing_matrix())).isfinite().all()
+    assert anomaly_map(zero, zero + 1, torch.from_numpy(smoothing_matrix()), "product").isfinite().all()
 
 
 def test_score_rules() -> None:

@@ -42,7 +42,7 @@ def both(templates: int) -> tuple[UnfoldedDetector, Detector]:
     network.feature_scale.uniform_(0.5, 2)
     network.head.weight.mul_(10)  # so that the reconstruction is of the features' size
     images = random_images(templates, seed=1)
-    folded = detector_graph(deepcopy(backbone), network, images, "std", half_weights=False)
+    folded = detector_graph(deepcopy(backbone), network, images, "std", "product", half_weights=False)
     return UnfoldedDetector(backbone, network, images), folded
 
 

@@ -47,13 +47,13 @@ def smoothing_matrix() -> npt.NDArray[np.float32]:
     return (blur @ upsample).astype(np.float32)
 
 
-def anomaly_map(cells: Tensor, reconstruction: Tensor, smoothing: Tensor, fusion: Fusion = "product") -> Tensor:
+def anomaly_map(cells: Tensor, reconstruction: Tensor, smoothing: Tensor, fusion: Fusion) -> Tensor:
     """The map of the differences in direction and in distance, each upsampled and smoothed.
 
     Args:
         cells, reconstruction: (N, 256, 16·C).
         smoothing: from `smoothing_matrix`.
-        fusion: `product` is the paper's A_dir ⊙ A_dis; the others are for comparison.
+        fusion: `product` is the paper's A_dir ⊙ A_dis, `direction` A_dir alone; decision 0009 says which when.
 
     Returns:
         (N, 256, 256), not negative up to rounding.

@@ -40,7 +40,7 @@ class Detector(nn.Module):
         network: TFANet,
         templates: Image,
         score_rule: ScoreRule,
-        fusion: Fusion = "product",
+        fusion: Fusion,
         ignored: npt.NDArray[np.bool_] | None = None,
         normalise_template: bool = True,
     ) -> None:

@@ -89,7 +89,7 @@ def test_json_has_everything(evaluated: Path, run: Run, other_seed: Run, product
         found = [image["score"] >= entry["threshold"]["image"] for image in entry["images"]]
         counts = {"good": 2, "good_rejected": sum(found[:2]), "defective": 4, "defective_found": sum(found[2:])}
         assert entry["at_threshold"] == counts
-    assert (content["score_rule"], content["fusion"], content["snapshot_epoch"]) == ("std", "product", None)
+    assert (content["score_rule"], content["fusion"], content["snapshot_epoch"]) == ("std", "direction", None)
 
 
 def test_report_is_whole_and_stands_alone(evaluated: Path) -> None:
