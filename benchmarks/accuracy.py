@@ -34,11 +34,11 @@ def tfanet_edge(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "edge.cli", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
-def measure(data: Path, epochs: int, seeds: list[int], work: Path, options: list[str]) -> dict[str, Any]:
+def measure(data: Path, epochs: int, weights: Path, seeds: list[int], work: Path, options: list[str]) -> dict[str, Any]:
     """Train and evaluate one product."""
     runs = [work / f"{data.name}.s{seed}" for seed in seeds]
     for run, seed in zip(runs, seeds, strict=True):
-        where = ["--data", str(data), "--out", str(run)]
+        where = ["--data", str(data), "--weights", str(weights), "--out", str(run)]
         tfanet_edge("train", *where, "--epochs", str(epochs), "--seed", str(seed), *options)
     report, of_runs = work / f"{data.name}.json", [f"--run={run}" for run in runs]
     tfanet_edge("evaluate", *of_runs, "--data", str(data), "--json", str(report), "--report", str(work / data.name))
@@ -90,11 +90,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where runs and reports are kept")
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments, options = parser.parse_known_args()
-    options += ["--weights", str(arguments.weights)]
     out: Path = arguments.out
     products = json.loads(out.read_text(encoding="utf-8"))["products"] if out.is_file() else {}
     for data, epochs in arguments.product:
-        products[data.name] = measure(data, epochs, arguments.seeds, arguments.work, options)
+        products[data.name] = measure(data, epochs, arguments.weights, arguments.seeds, arguments.work, options)
         out.write_text(json.dumps({"products": products}, indent=1) + "\n", encoding="utf-8")
     print(table(products))
 
