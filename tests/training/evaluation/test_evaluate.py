@@ -120,7 +120,7 @@ def test_ignored_pixels_count_nowhere(
     stain: Any = evaluation.figures["by_defect"]
     assert set(stain["stain"]["pixel_256"].values()) == {None}
 
-    limit = held_out_limit(run, product, CPU, "std", "product", 0.4)
+    limit = held_out_limit(run, product, CPU, "std", run.record.settings.fusion, 0.4)
     good_maps, _ = detect(run, load_good_parts(product, data, 0).held_out)
     expected = pixel_threshold(np.ascontiguousarray(good_maps[:, :, :96]), PIXEL_FALSE_REJECT_RATE)
     assert limit.pixel == pytest.approx(expected, rel=1e-4)
@@ -178,11 +178,11 @@ def test_without_good_images_nothing_is_defined(run: Run) -> None:
 def test_threshold_is_of_the_runs_own_held_out_parts(run: Run, product: Path) -> None:
     held_out = load_good_parts(product, run.record.settings.data, 0).held_out
     maps, scores = detect(run, held_out)
-    limit = held_out_limit(run, product, CPU, "std", "product", 0.4)
+    limit = held_out_limit(run, product, CPU, "std", run.record.settings.fusion, 0.4)
     assert (limit.is_guaranteed, limit.held_out) == (True, 2)
     assert limit.image == pytest.approx(image_threshold(scores, 0.4), rel=1e-4)
     assert limit.pixel == pytest.approx(pixel_threshold(maps, PIXEL_FALSE_REJECT_RATE), rel=1e-4)
-    unguaranteed = held_out_limit(run, product, CPU, "std", "product", 0.01)
+    unguaranteed = held_out_limit(run, product, CPU, "std", run.record.settings.fusion, 0.01)
     assert not unguaranteed.is_guaranteed
     assert unguaranteed.image == pytest.approx(scores.max(), rel=1e-4)
     assert "largest of 2 held-out good scores (too few" in unguaranteed.explanation
@@ -192,7 +192,7 @@ def test_no_threshold_without_the_trainings_good_parts(run: Run, product: Path, 
     data = shutil.copytree(product, tmp_path / "washer")
     for path in (data / "train" / "good").iterdir():
         path.unlink()
-    limit = held_out_limit(run, data, CPU, "std", "product", 0.4)
+    limit = held_out_limit(run, data, CPU, "std", run.record.settings.fusion, 0.4)
     assert (limit.image, limit.pixel, limit.held_out) == (None, None, 0)
     assert "has 0 images of good parts" in limit.explanation
 
