@@ -25,6 +25,7 @@ TRAINING = [
     "onnx>=1.17,<2",
     "onnxscript>=0.5,<1",
     "scikit-learn>=1.4,<2",
+    "scipy>=1.11,<2",
     "torch>=2.4,<3",
     "tqdm>=4.66,<5",
 ]
@@ -37,7 +38,6 @@ DEV = [
     "pytest>=8.2",
     "pytest-timeout>=2.3",
     "ruff>=0.6",
-    "scipy>=1.11,<2",
     "selenium>=4.20",
     "types-jsonschema",
     "types-tqdm",

@@ -15,8 +15,9 @@ from calibration.comparison import Comparison, compare
 from calibration.images import MIN_IMAGES, images_sha256, read_images
 from calibration.int8 import quantise
 from edge.arguments import share, whole_number_from
-from edge.bundle import Bundle, Variant, file_sha256, load_bundle, write_manifest
+from edge.bundle import Bundle, file_sha256, load_bundle, write_manifest
 from edge.errors import BundleError
+from edge.manifest import Variant
 
 MODEL_INT8 = "model.int8.onnx"
 # Other devices and versions round otherwise than this one, which found the largest error.

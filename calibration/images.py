@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bundle import Preprocessing
 from edge.cameras.folder import SUFFIXES, read_image
 from edge.errors import ImageError
 from edge.frame import Image, PixelFormat
+from edge.manifest import Preprocessing
 from edge.preprocess import preprocess
 
 MIN_IMAGES = 8

@@ -10,104 +10,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from edge.errors import BundleError
-
-SCHEMA_VERSION = 1
-MANIFEST_NAME = "manifest.json"
-
-Precision = Literal["fp32", "fp16", "int8"]
-ScoreRule = Literal["std", "max", "top1pct"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Preprocessing(_Strict):
-    """How a camera frame becomes the network's input; `edge.preprocess` is its only implementation."""
-
-    input_size_px: tuple[int, int] = Field(description="height, width of the network's input")
-    resize: Literal["area"] = Field(
-        default="area", description="pixel area relation when shrinking, bilinear when enlarging"
-    )
-    roi_xywh: tuple[int, int, int, int] | None = Field(
-        default=None, description="crop in camera pixels, before the resize"
-    )
-
-
-class Normalisation(_Strict):
-    """Per-channel mean and standard deviation on RGB in 0..1; applied inside the exported graph."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-class Variant(_Strict):
-    """One ONNX file and how closely it must reproduce the golden vectors."""
-
-    file: str
-    opset: int
-    weights_dtype: Literal["float32", "float16", "int8"] = Field(description="how the weights are stored in the file")
-    map_tolerance: float = Field(
-        gt=0, description="largest |map - golden| allowed, as a share of the golden map's maximum"
-    )
-    score_tolerance: float = Field(gt=0, description="largest |score - golden| allowed, as a share of the golden score")
-
-
-class Threshold(_Strict):
-    """A limit fitted on held-out good parts only."""
-
-    value: float = Field(gt=0)
-    false_reject_rate: float = Field(gt=0, lt=1, description="share of good parts (or pixels) that may lie above")
-    n: int = Field(gt=0, description="good images it was fitted on")
-    data_sha256: Sha256 = Field(description="hash over the images it was fitted on")
-
-
-class Golden(_Strict):
-    """Inputs and reference outputs: `image` uint8 (K,H,W,3), `anomaly_map` float32 (K,H,W), `score` float32 (K,)."""
-
-    file: str
-    reference: str = Field(description="what computed the reference outputs")
-
-
-class Provenance(_Strict):
-    """Where the model came from."""
-
-    command: str
-    code_version: str
-    seed: int
-    epochs: int
-    train_images: int
-    train_data_sha256: Sha256
-    backbone_weights: str = Field(description="where the backbone's weights came from")
-
-
-class Manifest(_Strict):
-    """`manifest.json`."""
-
-    schema_version: Literal[1]
-    name: str = Field(min_length=1, max_length=64)
-    version: str = Field(min_length=1, max_length=32)
-    detector: Literal["tfanet"]
-    preset: str
-    backbone: str
-    preprocessing: Preprocessing
-    normalisation: Normalisation
-    score_rule: ScoreRule
-    image_threshold: Threshold
-    pixel_threshold: Threshold
-    template: str
-    golden: Golden
-    variants: dict[Precision, Variant] = Field(min_length=1)
-    provenance: Provenance
-    files: dict[str, Sha256] = Field(description="every other file of the bundle and its sha256")
+from edge.manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest, Precision, Variant
 
 
 @dataclass(frozen=True)

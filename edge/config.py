@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edge.bundle import Precision
 from edge.errors import ConfigError
+from edge.manifest import Precision
 
 if sys.version_info >= (3, 11):
     import tomllib

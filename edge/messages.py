@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from edge.bundle import Precision, Sha256
 from edge.config import TopicSegment
+from edge.manifest import Precision, Sha256
 from edge.wire import (
     SCHEMA_VERSION,
     Count,

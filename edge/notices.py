@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edge.bundle import Sha256
+from edge.manifest import Sha256
 from edge.messages import Model, Outcome, Recipe, Station, Verdict
 from edge.wire import SCHEMA_VERSION, Count, PrintableId, Reason, SchemaVersion, Text, Ulid, UtcText, Version, WireModel
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.bundle import Preprocessing
 from edge.cameras.camera import Camera, CameraState, FrameArrived, FramesMissing, StateChanged, TriggerFailed
 from edge.config import JudgeConfig
 from edge.engines.engine import Engine
 from edge.errors import EngineError, ImageError
 from edge.frame import Frame
+from edge.manifest import Preprocessing
 from edge.outcome import FrameFacts, Outcome, Pictures, Timing, VerdictKind
 from edge.preprocess import preprocess
 from edge.quality import Quality, measure, refusal

@@ -8,9 +8,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edge.bundle import Preprocessing
 from edge.errors import ImageError
 from edge.frame import Image, PixelFormat
+from edge.manifest import Preprocessing
 
 # OpenCV names a Bayer pattern after the second row's second and third pixel: its "BayerBG" is PFNC's BayerRG.
 _TO_RGB = {

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ulid import ULID
 
 from edge import messages
-from edge.bundle import Manifest, Preprocessing
 from edge.cameras.camera import CameraInfo
+from edge.manifest import Manifest, Preprocessing
 from edge.masks import encode_png, encode_rle
 from edge.messages import CameraShot, FittedVerdict, Mask, Model, Part, Recipe, Score, Station, Verdict, fit_verdict
 from edge.notices import CameraIdentity, Meta, MetaThreshold
@@ -90,7 +90,7 @@ class Reporter:
             threshold=MetaThreshold(
                 image=manifest.image_threshold.value,
                 pixel=manifest.pixel_threshold.value,
-                calibrated_fpr=manifest.image_threshold.false_reject_rate,
+                calibrated_fpr=manifest.image_threshold.guaranteed_rate,
                 n=manifest.image_threshold.n,
             ),
             camera=CameraIdentity(vendor=camera.vendor[:64], model=camera.model[:64], serial=camera.serial[:64]),
@@ -98,7 +98,7 @@ class Reporter:
 
     def _score(self, judgement: Judgement) -> Score:
         limit = self.manifest.image_threshold
-        return Score(image=judgement.score, threshold=limit.value, calibrated_fpr=limit.false_reject_rate)
+        return Score(image=judgement.score, threshold=limit.value, calibrated_fpr=limit.guaranteed_rate)
 
     def _mask(self, judgement: Judgement, frame: FrameFacts, result_id: str) -> tuple[Mask | None, bytes | None]:
         """Inline run lengths, or a PNG on its own topic when that is smaller; nothing for an empty mask."""

@@ -13,18 +13,9 @@ import numpy.typing as npt
 import onnxruntime as ort
 import torch
 
-from edge.bundle import (
-    Golden,
-    Manifest,
-    Normalisation,
-    Provenance,
-    ScoreRule,
-    Threshold,
-    Variant,
-    hash_files,
-    write_manifest,
-)
+from edge.bundle import hash_files, write_manifest
 from edge.frame import Image
+from edge.manifest import Golden, Manifest, Normalisation, Provenance, ScoreRule, Threshold, Variant
 from export.to_onnx import OPSET, write_onnx
 from training.networks.backbones import IMAGENET_MEAN, IMAGENET_STD
 from training.networks.detector import Detector

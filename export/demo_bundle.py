@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge.bundle import Provenance, ScoreRule
 from edge.frame import Image
+from edge.manifest import Fusion, Provenance, ScoreRule
 from export.bundle import Identity, data_sha256, write_bundle
 from export.graph import detector_graph
 from simulator.defects import DefectKind
@@ -23,7 +23,6 @@ from training.checkpoint import load_weights, save_weights
 from training.distributed import World
 from training.feature_cells import FeatureCells
 from training.loop import Training
-from training.networks.anomaly_map import Fusion
 from training.networks.backbones import Backbone, load_backbone
 from training.networks.features import TOKENS, CellExtractor
 from training.networks.tfanet import PRESETS, TFANet

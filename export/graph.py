@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edge.bundle import ScoreRule
 from edge.frame import Image
-from training.networks.anomaly_map import Fusion
+from edge.manifest import Fusion, ScoreRule
 from training.networks.backbones import Backbone, fold_batch_norm
 from training.networks.detector import Detector
 from training.networks.tfanet import TFANet

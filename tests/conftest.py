@@ -12,17 +12,8 @@ import pytest
 from hypothesis import settings
 from onnx import TensorProto, helper
 
-from edge.bundle import (
-    Golden,
-    Manifest,
-    Normalisation,
-    Preprocessing,
-    Provenance,
-    Threshold,
-    Variant,
-    hash_files,
-    write_manifest,
-)
+from edge.bundle import hash_files, write_manifest
+from edge.manifest import Golden, Manifest, Normalisation, Preprocessing, Provenance, Threshold, Variant
 
 # Two shared cores make single examples slow at times; that says nothing about the code.
 settings.register_profile("project", deadline=None)
@@ -64,10 +55,17 @@ def write_bundle(directory: Path) -> Path:
     np.savez(directory / "golden.npz", image=image, anomaly_map=anomaly_map, score=anomaly_map.max(axis=(1, 2)))
     cv2.imwrite(str(directory / "template.png"), image[0])
     data_sha256 = hashlib.sha256(b"no data").hexdigest()
+    fitted = {
+        "false_reject_rate": 0.01,
+        "guaranteed_rate": 0.01,
+        "interval": (0.0, 0.03),
+        "n": 100,
+        "data_sha256": data_sha256,
+    }
     write_manifest(
         directory,
         Manifest(
-            schema_version=1,
+            schema_version=2,
             name="brightness",
             version="1",
             detector="tfanet",
@@ -76,8 +74,9 @@ def write_bundle(directory: Path) -> Path:
             preprocessing=Preprocessing(input_size_px=(SIDE_PX, SIDE_PX)),
             normalisation=Normalisation(mean=(0, 0, 0), std=(1, 1, 1)),
             score_rule="max",
-            image_threshold=Threshold(value=0.9, false_reject_rate=0.01, n=100, data_sha256=data_sha256),
-            pixel_threshold=Threshold(value=0.8, false_reject_rate=0.01, n=100, data_sha256=data_sha256),
+            fusion="direction",
+            image_threshold=Threshold(value=0.9, **fitted),
+            pixel_threshold=PixelThreshold(value=0.8, pixel_share=0.001, **fitted),
             template="template.png",
             golden=Golden(file="golden.npz", reference="numpy"),
             variants={

@@ -12,15 +12,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, get_args
 
-from edge.bundle import ScoreRule
 from edge.errors import ConfigError
+from edge.manifest import Fusion, ScoreRule
 from training.allocator import keep_freed_memory
 from training.command import GIB, add_settings, settings_from
 from training.distributed import World, joined_world
 from training.evaluation.evaluate import Evaluation, evaluate_variants
 from training.evaluation.predict import read_parts
 from training.files import write_text
-from training.networks.anomaly_map import Fusion
 from training.networks.backbones import ARCHITECTURES, BackboneName
 from training.provenance import code_version
 from training.run import HISTORY, Run

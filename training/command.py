@@ -14,12 +14,11 @@ import torch
 from pydantic import ValidationError
 
 from edge.arguments import share, whole_number_from
-from edge.bundle import ScoreRule
 from edge.errors import ConfigError
+from edge.manifest import Fusion, ScoreRule
 from training.allocator import keep_freed_memory
 from training.data.settings import DataSettings
 from training.distributed import joined_world
-from training.networks.anomaly_map import Fusion
 from training.networks.backbones import BackboneName
 from training.networks.tfanet import PresetName
 from training.settings import NAMED, RECIPES, FeatureScale, HeadBias, Precision, TrainSettings, starting_point

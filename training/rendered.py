@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from edge.bundle import Preprocessing
 from edge.frame import Image, PixelFormat
+from edge.manifest import Preprocessing
 from edge.preprocess import preprocess
 from simulator.defects import DefectKind
 from simulator.parts import RenderedPart, render_part, to_bayer_rg8

@@ -18,12 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edge.bundle import ScoreRule
 from edge.errors import ConfigError
 from edge.frame import Image
+from edge.manifest import Fusion, ScoreRule
 from training.checkpoint import load_weights, save_weights
 from training.files import write_text
-from training.networks.anomaly_map import Fusion
 from training.networks.backbones import ARCHITECTURES, Backbone, load_backbone
 from training.networks.detector import Detector
 from training.networks.tfanet import PRESETS, TFANet

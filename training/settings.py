@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from edge.bundle import ScoreRule
+from edge.manifest import Fusion, ScoreRule
 from training.data.settings import DataSettings
-from training.networks.anomaly_map import Fusion
 from training.networks.backbones import BackboneName
 from training.networks.tfanet import PresetName
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.bundle import Bundle, Precision
+from edge.bundle import Bundle
 from edge.engines.engine import Engine
 from edge.errors import EngineError
+from edge.manifest import Precision
 from edge.slots import SlotRing
 
 _TIMEOUT_S = 120.0

@@ -10,8 +10,9 @@ from queue import SimpleQueue
 
 import onnxruntime as ort
 
-from edge.bundle import Bundle, Precision
+from edge.bundle import Bundle
 from edge.errors import EngineError
+from edge.manifest import Precision
 from edge.slots import Owner, Slot
 
 OUTPUTS = ("anomaly_map", "score")

@@ -14,7 +14,8 @@ import pytest
 from onnx import numpy_helper
 
 from edge import cli
-from edge.bundle import Manifest, hash_files, write_manifest
+from edge.bundle import hash_files, write_manifest
+from edge.manifest import Manifest
 
 NETWORK = """
 <ir_version: 9, opset_import: ["": 17]>

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from calibration.images import read_images
-from edge.bundle import Preprocessing
 from edge.errors import ImageError
+from edge.manifest import Preprocessing
 
 SMALL = Preprocessing(input_size_px=(4, 6))
 

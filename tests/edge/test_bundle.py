@@ -4,8 +4,9 @@ import shutil
 import numpy as np
 import pytest
 
-from edge.bundle import MANIFEST_NAME, load_bundle
+from edge.bundle import load_bundle
 from edge.errors import BundleError
+from edge.manifest import MANIFEST_NAME
 
 
 def change_manifest(bundle_dir, **changes):
@@ -41,8 +42,8 @@ def test_a_missing_file_is_named(bundle_dir):
 
 
 def test_another_schema_is_refused_with_both_versions(bundle_dir):
-    change_manifest(bundle_dir, schema_version=2)
-    with pytest.raises(BundleError, match="schema_version 2; this version reads 1"):
+    change_manifest(bundle_dir, schema_version=3)
+    with pytest.raises(BundleError, match="schema_version 3; this version reads 2"):
         load_bundle(bundle_dir)
 
 

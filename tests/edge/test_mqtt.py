@@ -22,10 +22,10 @@ from jsonschema import Draft202012Validator
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from edge.bundle import Sha256
 from edge.config import MqttConfig
 from edge.delivery import verdict_messages
 from edge.errors import ConfigError
+from edge.manifest import Sha256
 from edge.messages import Model, Recipe, Station, fit_verdict
 from edge.mqtt.publisher import Publisher
 from edge.notices import CameraIdentity, Meta, MetaThreshold, Metrics, StateName

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edge import pipeline as pipeline_module
-from edge.bundle import Preprocessing
 from edge.cameras.camera import CameraState, FrameArrived, FramesMissing, StateChanged, TriggerFailed
 from edge.config import JudgeConfig
 from edge.errors import EngineError
 from edge.frame import Frame, PixelFormat
+from edge.manifest import Preprocessing
 from edge.pipeline import Pipeline
 from edge.slots import Owner, SlotRing
 from edge.triggers import TriggerLedger

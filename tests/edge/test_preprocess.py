@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.bundle import Preprocessing
 from edge.errors import ImageError
 from edge.frame import PixelFormat
+from edge.manifest import Preprocessing
 from edge.preprocess import preprocess, to_rgb
 
 FULL = Preprocessing(input_size_px=(256, 256))

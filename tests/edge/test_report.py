@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from edge.bundle import Preprocessing, load_bundle
+from edge.bundle import load_bundle
+from edge.manifest import Preprocessing
 from edge.masks import decode_png, decode_rle
 from edge.messages import VERDICT_MAX_BYTES, Model, Station, Verdict
 from edge.outcome import FrameFacts, Outcome, Timing

@@ -8,7 +8,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from edge.bundle import MANIFEST_NAME, Bundle, load_bundle
+from edge.bundle import Bundle, load_bundle
+from edge.manifest import MANIFEST_NAME
 from simulator.parts import TEST_SEEDS
 from training.rendered import mixed_kinds, rendered_set
 

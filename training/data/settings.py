@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge.bundle import Preprocessing
+from edge.manifest import Preprocessing
 
 INPUT_SIZE_PX = (256, 256)
 

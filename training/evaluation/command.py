@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import get_args
 
 from edge.arguments import share, whole_number_from
-from edge.bundle import ScoreRule
 from edge.errors import ConfigError
+from edge.manifest import Fusion, ScoreRule
 from training.distributed import joined_world
 from training.evaluation.evaluate import evaluate_run, refuse_different
 from training.evaluation.limit import held_out_limit
@@ -17,7 +17,6 @@ from training.evaluation.predict import read_parts
 from training.evaluation.report import REPORT, write_report
 from training.evaluation.results import Result, document, table
 from training.files import write_text
-from training.networks.anomaly_map import Fusion
 from training.run import load_run
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from edge.bundle import ScoreRule
 from edge.errors import ConfigError
+from edge.manifest import Fusion, ScoreRule
 from training.evaluation.figures import (
     Figures,
     Group,
@@ -21,7 +21,6 @@ from training.evaluation.figures import (
 )
 from training.evaluation.predict import Float, LabelledParts, anomaly_maps, image_scores, predict
 from training.metrics.pixel import PixelCurves
-from training.networks.anomaly_map import Fusion
 from training.run import Run
 
 

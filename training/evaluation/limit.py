@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge.bundle import ScoreRule
 from edge.errors import ConfigError, ImageError
+from edge.manifest import Fusion, ScoreRule
 from training.data.good_parts import load_good_parts
 from training.evaluation.predict import anomaly_maps, image_scores, predict
-from training.networks.anomaly_map import Fusion
 from training.run import Run
 from training.thresholds import image_threshold, pixel_threshold
 

@@ -11,14 +11,14 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from edge.bundle import ScoreRule
 from edge.errors import TfanetEdgeError
 from edge.frame import Image
+from edge.manifest import Fusion, ScoreRule
 from training.data.images import read_ignore_mask
 from training.data.labelled import LabelledPart, read_labelled
 from training.data.layouts import find_layout, labelled_images
 from training.data.settings import DataSettings
-from training.networks.anomaly_map import Fusion, differences, fuse, score_map, smoothing_matrix
+from training.networks.anomaly_map import differences, fuse, score_map, smoothing_matrix
 from training.run import Run
 
 Float = npt.NDArray[np.float32]

@@ -7,9 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edge.bundle import ScoreRule
 from edge.frame import Image
-from training.networks.anomaly_map import Fusion, anomaly_map, score_map, smoothing_matrix
+from edge.manifest import Fusion, ScoreRule
+from training.networks.anomaly_map import anomaly_map, score_map, smoothing_matrix
 from training.networks.backbones import Backbone
 from training.networks.features import CellExtractor
 from training.networks.tfanet import TFANet

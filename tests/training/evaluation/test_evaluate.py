@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from edge.bundle import ScoreRule
 from edge.errors import TfanetEdgeError
+from edge.manifest import Fusion, ScoreRule
 from training.checkpoint import save_weights
 from training.data.good_parts import load_good_parts
 from training.data.labelled import LabelledPart
@@ -25,7 +25,6 @@ from training.evaluation.limit import PIXEL_FALSE_REJECT_RATE, held_out_limit
 from training.evaluation.predict import Differences, LabelledParts, predict, read_parts
 from training.metrics.image import image_metrics
 from training.metrics.pixel import pixel_metrics
-from training.networks.anomaly_map import Fusion
 from training.run import NETWORK, Run
 from training.settings import TrainSettings
 from training.thresholds import image_threshold, pixel_threshold
