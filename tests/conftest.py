@@ -13,7 +13,7 @@ from hypothesis import settings
 from onnx import TensorProto, helper
 
 from edge.bundle import hash_files, write_manifest
-from edge.manifest import Golden, Manifest, Normalisation, Preprocessing, Provenance, Threshold, Variant
+from edge.manifest import Golden, Manifest, Normalisation, PixelThreshold, Preprocessing, Provenance, Threshold, Variant
 
 # Two shared cores make single examples slow at times; that says nothing about the code.
 settings.register_profile("project", deadline=None)
