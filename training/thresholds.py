@@ -9,6 +9,7 @@ is distributed as Beta(n+1−k, k) (Vovk, "Conditional validity of inductive con
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -28,27 +29,30 @@ def image_threshold(scores: Float, false_reject_rate: float, data_sha256: str) -
     Where n is too small for that, the limit lies just above the largest score and guarantees 1/(n+1) instead.
 
     Args:
-        scores: of held-out good parts, (n,), finite, one at least.
+        scores: of held-out good parts, (n,), one at least.
         false_reject_rate: in (0, 1).
         data_sha256: of the parts.
 
     Raises:
-        ConfigError: there are no scores, or none that a threshold could lie above.
+        ConfigError: there are no scores, one is not finite, or the limit would be 0.
     """
     n = len(scores)
     if not n:
         raise ConfigError("there are no held-out good parts to fit a threshold to", "hold some out")
-    k = min(math.ceil((n + 1) * (1 - false_reject_rate)), n)
-    # A part is rejected when its score reaches the limit, so the limit lies just above the k-th score.
-    value = float(np.nextafter(np.float32(np.sort(scores)[k - 1]), np.float32(np.inf)))
-    if not (math.isfinite(value) and value > 0):
-        raise ConfigError(f"the good parts' scores lead to the threshold {value:g}", "check the images, train again")
+    if not np.isfinite(scores).all():
+        raise ConfigError("a held-out good part's score is not a finite number", "check the images, train again")
+    above = max(_floor_of_share(n + 1, false_reject_rate), 1)
+    k = n + 1 - above
+    kth = np.float32(np.sort(scores)[k - 1])
+    if kth <= 0:
+        raise ConfigError(f"the good parts' scores lead to the threshold {kth:g}", "check the images, train again")
     tails = (1 - INTERVAL) / 2, (1 + INTERVAL) / 2
-    low, high = (float(beta.ppf(tail, n + 1 - k, k)) for tail in tails)
+    low, high = (float(beta.ppf(tail, above, k)) for tail in tails)
     return Threshold(
-        value=value,
+        # A part is rejected when its score reaches the limit, so the limit lies just above the k-th score.
+        value=float(np.nextafter(kth, np.float32(np.inf))),
         false_reject_rate=false_reject_rate,
-        guaranteed_rate=(n + 1 - k) / (n + 1),
+        guaranteed_rate=above / (n + 1),
         interval=(low, high),
         n=n,
         data_sha256=data_sha256,
@@ -61,7 +65,7 @@ def pixel_threshold(
     """The same for masks: reached by a good part when more than `pixel_share` of its pixels reach it.
 
     Args:
-        anomaly_maps: of held-out good parts, (n, H, W) or (n, pixels), finite.
+        anomaly_maps: of held-out good parts, (n, H, W) or (n, pixels).
         false_reject_rate: of parts, in (0, 1).
         data_sha256: of the parts.
         pixel_share: in (0, 1).
@@ -69,14 +73,39 @@ def pixel_threshold(
     Raises:
         ConfigError: as for `image_threshold`.
     """
+    scores = pixel_scores(anomaly_maps, pixel_share)
+    return pixel_threshold_from_scores(scores, false_reject_rate, data_sha256, pixel_share)
+
+
+def pixel_scores(anomaly_maps: Float, pixel_share: float) -> Float:
+    """The largest value that more than `pixel_share` of a map's pixels reach, of each map; (n,).
+
+    Args:
+        anomaly_maps: (n, H, W) or (n, pixels).
+        pixel_share: in (0, 1).
+    """
     flat = anomaly_maps.reshape(len(anomaly_maps), -1)
-    above = math.floor(pixel_share * flat.shape[1])
-    place = flat.shape[1] - 1 - above
-    largest = np.partition(flat, place, axis=1)[:, place]
-    fitted = image_threshold(largest, false_reject_rate, data_sha256)
+    place = flat.shape[1] - 1 - _floor_of_share(flat.shape[1], pixel_share)
+    return np.asarray(np.partition(flat, place, axis=1)[:, place])
+
+
+def pixel_threshold_from_scores(
+    scores: Float, false_reject_rate: float, data_sha256: str, pixel_share: float
+) -> PixelThreshold:
+    """`pixel_threshold` where the maps are gone and `pixel_scores` with the same `pixel_share` was kept of them."""
+    fitted = image_threshold(scores, false_reject_rate, data_sha256)
     return PixelThreshold(**fitted.model_dump(), pixel_share=pixel_share)
 
 
 def images_needed(false_reject_rate: float) -> int:
     """The smallest number of held-out good parts that can bound this rate."""
-    return math.ceil(1 / false_reject_rate) - 1
+    return math.ceil(1 / _exact(false_reject_rate)) - 1
+
+
+def _floor_of_share(count: int, share: float) -> int:
+    return math.floor(count * _exact(share))
+
+
+def _exact(share: float) -> Fraction:
+    """What was written: in floating point 0.07 of 100 are 7.000000000000001 and 0.29 of 100 are 28.999999999999996."""
+    return Fraction(repr(float(share)))
