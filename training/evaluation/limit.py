@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from edge.errors import ConfigError, ImageError
+from edge.errors import ImageError
 from edge.manifest import Fusion, ScoreRule
 from training.data.good_parts import load_good_parts
 from training.evaluation.predict import anomaly_maps, image_scores, predict
 from training.run import Run
-from training.thresholds import image_threshold, pixel_threshold
-
-PIXEL_FALSE_REJECT_RATE = 1e-3
+from training.thresholds import PIXEL_SHARE, image_threshold, images_needed, pixel_threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +21,18 @@ class Limit:
 
     Attributes:
         image: score from which on a part is rejected; None where there is none.
-        pixel: of the heat maps' colours; None where there is none.
-        is_guaranteed: whether `image` bounds the false-reject rate of new good parts.
+        pixel: of the heat maps' colours; a part reaches it when more than PIXEL_SHARE of its pixels do; None where
+            there is none.
+        guaranteed_rate: probability that a new good part reaches `image`, and that it reaches `pixel`, at most; None
+            where there is none.
+        is_guaranteed: whether that is no more than what was asked for.
         held_out: number of held-out good parts behind both.
         explanation: what it is, or why there is none; a clause in plain words.
     """
 
     image: float | None
     pixel: float | None
+    guaranteed_rate: float | None
     is_guaranteed: bool
     held_out: int
     explanation: str
@@ -57,33 +58,33 @@ def held_out_limit(
         snapshot: as for `predict`.
 
     Raises:
-        ConfigError: a file of the run is missing or damaged.
+        ConfigError: a file of the run is missing or damaged, or the scores allow no threshold.
     """
     settings = run.record.settings
     try:
         good = load_good_parts(data, settings.data, settings.seed)
     except ImageError as error:
-        return Limit(None, None, False, 0, f"the training's good parts are not there ({error.problem})")
+        return _none(f"the training's good parts are not there ({error.problem})")
     if good.sha256 != run.record.data_sha256:
-        return Limit(None, None, False, 0, "these data are not those that the detector was trained on")
+        return _none("these data are not those that the detector was trained on")
     if not len(good.held_out):
-        return Limit(None, None, False, 0, "the training held no good parts back")
+        return _none("the training held no good parts back")
     found = predict(run, list(good.held_out), device, snapshot)
     maps = anomaly_maps(found, fusion)
-    scores = image_scores(maps, score_rule)
-    count = len(scores)
-    pixel = pixel_threshold(maps if found.counted is None else maps[:, found.counted], PIXEL_FALSE_REJECT_RATE)
-    try:
-        image = image_threshold(scores, false_reject_rate)
-    except ConfigError:
-        # Not an error here: the report says that nothing is guaranteed.
-        highest = float(np.nextafter(scores.max(), np.float32(np.inf)))
-        explanation = (
-            f"just above the largest of {count} held-out good scores "
-            f"(too few for a guarantee of at most {100 * false_reject_rate:.3g} % false alarms)"
-        )
-        return Limit(highest, pixel, False, count, explanation)
+    counted = maps if found.counted is None else maps[:, found.counted]
+    image = image_threshold(image_scores(maps, score_rule), false_reject_rate, good.sha256)
+    pixel = pixel_threshold(counted, false_reject_rate, good.sha256, PIXEL_SHARE)
+    is_guaranteed = image.guaranteed_rate <= false_reject_rate
+    low, high = image.interval
     explanation = (
-        f"from {count} held-out good parts: at most {100 * false_reject_rate:.3g} % of new good parts reach it"
+        f"from {image.n} held-out good parts: on average at most {100 * image.guaranteed_rate:.3g} % of new good parts "
+        f"reach it, 90 % interval {100 * low:.2g} to {100 * high:.2g} %"
     )
-    return Limit(image, pixel, True, count, explanation)
+    if not is_guaranteed:
+        needed = images_needed(false_reject_rate)
+        explanation += f" ({100 * false_reject_rate:.3g} % were asked for, which takes {needed} held-out good parts)"
+    return Limit(image.value, pixel.value, image.guaranteed_rate, is_guaranteed, image.n, explanation)
+
+
+def _none(explanation: str) -> Limit:
+    return Limit(None, None, None, False, 0, explanation)

@@ -20,6 +20,7 @@ from training.files import write_text
 from training.metrics.curve import Curve
 from training.metrics.image import image_roc
 from training.run import CURVES
+from training.thresholds import PIXEL_SHARE
 
 REPORT = "report.html"
 WORST_SHOWN = 8
@@ -55,6 +56,7 @@ def write_report(directory: Path, results: Sequence[Result], parts: LabelledPart
         "record": first.run.record,
         "epochs_trained": epochs_trained(first.run),
         "limit": first.limit,
+        "pixel_share": PIXEL_SHARE,
         "outcome": outcome(first, parts),
         "pictures": _draw_charts(directory, results, parts),
         "shown": _draw_parts(directory, first, parts, chosen),

@@ -110,6 +110,9 @@ def test_report_is_whole_and_stands_alone(evaluated: Path) -> None:
         assert image.std() > 5, name
     assert "Defective images without a mask: 1." in page.text
     assert "seeds 0, 1" in page.text
+    # Two parts are held out.
+    assert "33.3 % of new good parts may be rejected on average, more than the 1 % asked for" in page.text
+    assert "more than 0.1 % of the pixels of a good part reach it in on average at most 33.3 % of good" in page.text
     assert " ± " in page.text
 
 
@@ -144,9 +147,9 @@ def test_worst_parts_come_first(run: Run, product: Path) -> None:
     parts = read_parts(product, run.record.settings.data)  # two good ones, then four defective ones
     scores = np.array([1, 5, 4, 2, 3, 9], np.float32)
     evaluation = Evaluation("std", "product", np.zeros((6, 256, 256), np.float32), scores, {}, None)
-    result = Result(run, evaluation, Limit(4.0, 1.0, True, 99, "given"))
+    result = Result(run, evaluation, Limit(4.0, 1.0, 0.01, True, 99, "given"))
     assert worst(result, parts) == {"missed": [3, 4], "found": [2, 5], "false_alarm": [1]}
-    without = Result(run, evaluation, Limit(None, None, False, 0, "none"))
+    without = Result(run, evaluation, Limit(None, None, None, False, 0, "none"))
     assert worst(without, parts) == {"missed": [3, 4, 2, 5], "found": [], "false_alarm": [1, 0]}
 
 

@@ -21,7 +21,7 @@ from training.data.labelled import LabelledPart
 from training.data.settings import DataSettings
 from training.evaluation.evaluate import evaluate_run, evaluate_variants
 from training.evaluation.figures import error_ratio, has_network_size
-from training.evaluation.limit import PIXEL_FALSE_REJECT_RATE, held_out_limit
+from training.evaluation.limit import held_out_limit
 from training.evaluation.predict import Differences, LabelledParts, predict, read_parts
 from training.metrics.image import image_metrics
 from training.metrics.pixel import pixel_metrics
@@ -30,6 +30,7 @@ from training.settings import TrainSettings
 from training.thresholds import image_threshold, pixel_threshold
 
 CPU = torch.device("cpu")
+NO_SHA = "0" * 64
 
 
 @pytest.fixture(scope="session")
@@ -121,8 +122,8 @@ def test_ignored_pixels_count_nowhere(
 
     limit = held_out_limit(run, product, CPU, "std", run.record.settings.fusion, 0.4)
     good_maps, _ = detect(run, load_good_parts(product, data, 0).held_out)
-    expected = pixel_threshold(np.ascontiguousarray(good_maps[:, :, :96]), PIXEL_FALSE_REJECT_RATE)
-    assert limit.pixel == pytest.approx(expected, rel=1e-4)
+    expected = pixel_threshold(np.ascontiguousarray(good_maps[:, :, :96]), 0.4, NO_SHA)
+    assert limit.pixel == pytest.approx(expected.value, rel=1e-4)
 
 
 def test_what_is_not_judged_is_cut_out_with_the_region_of_interest(product: Path, tmp_path: Path) -> None:
@@ -178,13 +179,15 @@ def test_threshold_is_of_the_runs_own_held_out_parts(run: Run, product: Path) ->
     held_out = load_good_parts(product, run.record.settings.data, 0).held_out
     maps, scores = detect(run, held_out)
     limit = held_out_limit(run, product, CPU, "std", run.record.settings.fusion, 0.4)
-    assert (limit.is_guaranteed, limit.held_out) == (True, 2)
-    assert limit.image == pytest.approx(image_threshold(scores, 0.4), rel=1e-4)
-    assert limit.pixel == pytest.approx(pixel_threshold(maps, PIXEL_FALSE_REJECT_RATE), rel=1e-4)
-    unguaranteed = held_out_limit(run, product, CPU, "std", run.record.settings.fusion, 0.01)
-    assert not unguaranteed.is_guaranteed
-    assert unguaranteed.image == pytest.approx(scores.max(), rel=1e-4)
-    assert "largest of 2 held-out good scores (too few" in unguaranteed.explanation
+    assert (limit.is_guaranteed, limit.held_out, limit.guaranteed_rate) == (True, 2, 1 / 3)
+    assert limit.image == pytest.approx(image_threshold(scores, 0.4, NO_SHA).value, rel=1e-4)
+    assert limit.pixel == pytest.approx(pixel_threshold(maps, 0.4, NO_SHA).value, rel=1e-4)
+    assert "from 2 held-out good parts: on average at most 33.3 % of" in limit.explanation
+    assert "asked for" not in limit.explanation
+    few = held_out_limit(run, product, CPU, "std", run.record.settings.fusion, 0.01)
+    assert (few.is_guaranteed, few.guaranteed_rate) == (False, 1 / 3)
+    assert few.image == pytest.approx(scores.max(), rel=1e-4)
+    assert few.explanation.endswith("(1 % were asked for, which takes 99 held-out good parts)")
 
 
 def test_no_threshold_without_the_trainings_good_parts(run: Run, product: Path, tmp_path: Path) -> None:
