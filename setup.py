@@ -39,6 +39,9 @@ DEV = [
     "pytest-timeout>=2.3",
     "ruff>=0.6",
     "selenium>=4.20",
+    # NVIDIA's ONNX parser and builder, which need no GPU.
+    "tensorrt-rtx-cu13-bindings>=1.7.1,<1.8; platform_system == 'Linux' and platform_machine == 'x86_64'",
+    "tensorrt-rtx-cu13-libs>=1.7.1,<1.8; platform_system == 'Linux' and platform_machine == 'x86_64'",
     "types-jsonschema",
     "types-tqdm",
 ]
@@ -60,7 +63,7 @@ setup(
     install_requires=[],
     extras_require={
         "edge": EDGE,
-        "jetson": [*EDGE, "pycuda>=2024.1"],
+        "jetson": [*EDGE, "pycuda>=2024.1", "tqdm>=4.66,<5"],
         "dashboard": DASHBOARD,
         "demo": [*EDGE, *DASHBOARD, *DEMO],
         "training": [*EDGE, *TRAINING],
@@ -72,6 +75,8 @@ setup(
             "run = edge.startup:add_command",
             "calibrate-int8 = calibration.command:add_command [training]",
             "ablate = training.ablation:add_command [training]",
+            "threshold = calibration.threshold:add_command [training]",
+            "build = export.build_command:add_command [jetson]",
             "train = training.command:add_command [training]",
             "evaluate = training.evaluation.command:add_command [training]",
             "cameras = edge.cameras.listing:add_command",

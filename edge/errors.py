@@ -8,6 +8,8 @@ TfanetEdgeError             carries what is wrong (with the value) and what to d
     ProducerError           a GenTL producer is missing, or is not one
     CameraSetupError        no such camera, or a feature did not take its value
     BrokerAddressError      a broker address that cannot be one
+    AcceleratorError        TensorRT, its Python packages, an NVIDIA GPU or the driver is missing
+  RefusedError              measured figures are outside their limits: exit status 3
   EngineError               the inference engine failed, or contradicts the golden vectors
   DeliveryError             the broker refused the connection or a message
   OutboxError               the outbox file cannot be opened or written
@@ -59,6 +61,14 @@ class CameraSetupError(InputError):
 
 class BrokerAddressError(InputError):
     """A broker address that cannot be one."""
+
+
+class AcceleratorError(InputError):
+    """TensorRT, its Python packages, an NVIDIA GPU or the driver is missing."""
+
+
+class RefusedError(TfanetEdgeError):
+    """Measured figures are outside their limits; exit status 3."""
 
 
 class EngineError(TfanetEdgeError):

@@ -1,0 +1,147 @@
+"""TensorRT plans kept on the machine that built them. A plan is good for one network, one device, one set of versions:
+all of that is its key, and the key is its file name.
+
+Beside each plan lies a JSON file that names every part of the key and the plan's sha256; it is written last, so a plan
+without one was not finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.bundle import file_sha256
+from edge.manifest import Precision, Sha256
+
+SYSTEM_CACHE = Path("/var/cache/tfanet-edge")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DeviceFacts(_Strict):
+    """What a plan depends on besides the network."""
+
+    gpu: str = Field(min_length=1, description="as the driver names it")
+    compute_capability: tuple[int, int]
+    driver: str = Field(description="version of the CUDA driver")
+    l4t: str | None = Field(description="release of Jetson Linux; None elsewhere")
+    tensorrt: str
+
+
+class PlanKey(_Strict):
+    """What makes two plans the same."""
+
+    onnx_sha256: Sha256
+    precision: Precision
+    max_batch: Annotated[int, Field(ge=1)]
+    workspace_mib: Annotated[int, Field(ge=1)] | None = Field(description="None leaves it to TensorRT")
+    device: DeviceFacts
+
+    @property
+    def name(self) -> str:
+        """The plan's file name without its ending: `int8-` and 32 hexadecimal digits."""
+        return f"{self.precision}-{hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:32]}"
+
+
+class PlanRecord(_Strict):
+    """What is known of a plan: the JSON file beside it."""
+
+    key: PlanKey
+    plan_sha256: Sha256
+    plan_bytes: Annotated[int, Field(gt=0)]
+    build_s: Annotated[float, Field(ge=0)]
+    map_error: Annotated[float, Field(ge=0)] = Field(description="against the golden vectors, as a manifest says it")
+    score_error: Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan's file, found whole."""
+
+    path: Path
+    record: PlanRecord
+
+
+class DamagedPlanError(Exception):
+    """A plan was found that is not what its record says; the text says how."""
+
+
+def default_cache() -> Path:
+    """`/var/cache/tfanet-edge` where this user may write it, as root and the station's service; else the user's own."""
+    place = next(path for path in (SYSTEM_CACHE, *SYSTEM_CACHE.parents) if path.exists())
+    if os.access(place, os.W_OK):
+        return SYSTEM_CACHE
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfanet-edge"
+
+
+def find_plan(cache: Path, key: PlanKey) -> Plan | None:
+    """The plan of that key; None when there is none.
+
+    Raises:
+        DamagedPlanError: its bytes or its record are not what was written.
+    """
+    path, record_path = _paths(cache, key)
+    if not record_path.exists():
+        return None
+    try:
+        record = PlanRecord.model_validate_json(record_path.read_bytes())
+    except ValidationError as error:
+        raise DamagedPlanError(f"'{record_path}': {error.errors()[0]['msg']}") from error
+    if record.key != key:
+        raise DamagedPlanError(f"'{record_path}' is of another plan")
+    if not path.exists():
+        raise DamagedPlanError(f"'{path}' is missing")
+    if file_sha256(path) != record.plan_sha256:
+        raise DamagedPlanError(f"'{path}' was changed")
+    return Plan(path, record)
+
+
+def store_plan(cache: Path, plan: bytes, key: PlanKey, build_s: float, map_error: float, score_error: float) -> Plan:
+    """Keep a plan that reproduced the golden vectors; one of the same key is replaced."""
+    path, record_path = _paths(cache, key)
+    record = PlanRecord(
+        key=key,
+        plan_sha256=hashlib.sha256(plan).hexdigest(),
+        plan_bytes=len(plan),
+        build_s=build_s,
+        map_error=map_error,
+        score_error=score_error,
+    )
+    write_atomically(path, plan)
+    write_atomically(record_path, record.model_dump_json(indent=2).encode() + b"\n")
+    return Plan(path, record)
+
+
+def timing_cache_path(cache: Path, device: DeviceFacts) -> Path:
+    """Where the builder's measurements on this device are kept."""
+    return cache / f"{hashlib.sha256(device.model_dump_json().encode()).hexdigest()[:32]}.timing"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that others see all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(handle)
+            os.fchmod(handle, 0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
+
+
+def _paths(cache: Path, key: PlanKey) -> tuple[Path, Path]:
+    return cache / f"{key.name}.plan", cache / f"{key.name}.json"

@@ -1,0 +1,118 @@
+"""Run a plan on this machine's GPU, once, to see whether it computes what it should."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pycuda.driver as cuda
+import tensorrt as trt
+
+from edge.engines import trt_compat
+from edge.engines.plan_cache import DeviceFacts
+from edge.errors import AcceleratorError, EngineError
+from edge.frame import Image
+
+Float = npt.NDArray[np.float32]
+OUTPUTS = ("anomaly_map", "score")
+_L4T_RELEASE = Path("/etc/nv_tegra_release")
+
+
+class PlanRunner(Protocol):
+    """A GPU that plans are built for and run on."""
+
+    @property
+    def facts(self) -> DeviceFacts:
+        """What a plan for it depends on."""
+
+    def run(self, plan: bytes, images: Image) -> tuple[Float, Float]:
+        """Anomaly maps (K,H,W) and scores (K,) of images uint8 (K,H,W,3), computed one at a time.
+
+        Raises:
+            EngineError: the plan cannot be loaded or run.
+        """
+
+
+class GpuPlanRunner:
+    """The first GPU, through its primary context; a context manager, since an error may not leave that one current."""
+
+    def __init__(self) -> None:
+        """Find the GPU.
+
+        Raises:
+            AcceleratorError: there is none, or its driver does not answer.
+        """
+        try:
+            cuda.init()
+            self._device = cuda.Device(0)
+            self._context = self._device.retain_primary_context()
+        except cuda.Error as error:
+            raise AcceleratorError(f"no NVIDIA GPU answers ({error})", "run this on the device") from error
+
+    def __enter__(self) -> GpuPlanRunner:
+        self._context.push()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        cuda.Context.pop()
+
+    @property
+    def facts(self) -> DeviceFacts:
+        driver = int(cuda.get_driver_version())
+        return DeviceFacts(
+            gpu=self._device.name(),
+            compute_capability=self._device.compute_capability(),
+            driver=f"{driver // 1000}.{driver % 1000 // 10}",
+            l4t=l4t_release(_L4T_RELEASE.read_text(encoding="utf-8")) if _L4T_RELEASE.exists() else None,
+            tensorrt=trt.__version__,
+        )
+
+    def run(self, plan: bytes, images: Image) -> tuple[Float, Float]:
+        logger, messages = trt_compat.logger()
+        engine: Any = trt.Runtime(logger).deserialize_cuda_engine(plan)
+        if engine is None:
+            raise EngineError(f"TensorRT cannot load the plan it built ({messages.last_error()})")
+        execution = _Execution(engine, images[:1])
+        outputs = [execution.run(image[None]) for image in images]
+        maps, scores = (np.concatenate([out[name] for out in outputs]) for name in OUTPUTS)
+        return maps, scores
+
+
+class _Execution:
+    """One context of an engine with buffers for a batch of 1."""
+
+    def __init__(self, engine: trt.ICudaEngine, image: Image) -> None:
+        self._context = engine.create_execution_context()
+        self._context.set_input_shape("image", trt.Dims(list(image.shape)))
+        self._stream = cuda.Stream()
+        self._image = cuda.mem_alloc(image.nbytes)
+        self._context.set_tensor_address("image", int(self._image))
+        self._outputs: dict[str, tuple[Float, Any]] = {}
+        for name in OUTPUTS:
+            host = np.empty(tuple(self._context.get_tensor_shape(name)), np.float32)
+            memory = cuda.mem_alloc(host.nbytes)
+            self._context.set_tensor_address(name, int(memory))
+            self._outputs[name] = host, memory
+
+    def run(self, image: Image) -> dict[str, Float]:
+        cuda.memcpy_htod_async(self._image, np.ascontiguousarray(image), self._stream)
+        if not self._context.execute_async_v3(self._stream.handle):
+            raise EngineError(f"TensorRT cannot run the plan ({trt_compat.logger()[1].last_error()})")
+        for host, memory in self._outputs.values():
+            cuda.memcpy_dtoh_async(host, memory, self._stream)
+        self._stream.synchronize()
+        return {name: host.copy() for name, (host, _) in self._outputs.items()}
+
+
+def l4t_release(text: str) -> str:
+    """`36.4.3` from the first line of Jetson Linux' release file: `# R36 (release), REVISION: 4.3, GCID: …`.
+
+    Where the line is of another form, the line itself.
+    """
+    first = text.partition("\n")[0]
+    found = re.match(r"# R(\d+) \(release\), REVISION: ([\d.]+)", first)
+    return f"{found[1]}.{found[2]}" if found else first
