@@ -79,6 +79,7 @@ setup(
             "build = export.build_command:add_command [jetson]",
             "train = training.command:add_command [training]",
             "evaluate = training.evaluation.command:add_command [training]",
+            "verify = edge.verify:add_command",
             "cameras = edge.cameras.listing:add_command",
             "demo = simulator.demo:add_command [demo]",
         ],

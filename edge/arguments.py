@@ -21,6 +21,21 @@ def share(text: str) -> float:
     return number
 
 
+def rate(text: str) -> float:
+    """A number between 0 and 1, neither of them.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number between 0 and 1")
+    return number
+
+
 def whole_number_from(minimum: int) -> Callable[[str], int]:
     """The type of whole numbers that are not below a minimum."""
 

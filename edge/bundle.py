@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,14 +54,19 @@ class Bundle:
         """Read the golden vectors.
 
         Raises:
-            BundleError: the file does not hold the three arrays.
+            BundleError: the file does not hold the three arrays, or they do not fit the input's size.
         """
         path = self.path / self.manifest.golden.file
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return GoldenVectors(arrays["image"], arrays["anomaly_map"], arrays["score"])
-        except (OSError, ValueError, KeyError) as error:
+                golden = GoldenVectors(arrays["image"], arrays["anomaly_map"], arrays["score"])
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise BundleError(f"golden vectors '{path}' cannot be read ({error})", "export the bundle again") from error
+        shapes = golden.image.shape, golden.anomaly_map.shape, golden.score.shape
+        count, size_px = len(golden.score), self.manifest.preprocessing.input_size_px
+        if not count or shapes != ((count, *size_px, 3), (count, *size_px), (count,)):
+            raise BundleError(f"golden vectors '{path}' have the shapes {shapes}", "export the bundle again")
+        return golden
 
 
 def file_sha256(path: Path) -> str:
@@ -87,11 +94,25 @@ def load_bundle(path: Path) -> Bundle:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write `manifest.json` into the bundle directory, atomically."""
+    """Write `manifest.json` into the bundle directory, atomically.
+
+    Raises:
+        BundleError: it cannot be written; what was there before still is.
+    """
     text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
     temporary = path / f".{MANIFEST_NAME}.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path / MANIFEST_NAME)
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path / MANIFEST_NAME)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise BundleError(
+            f"'{path / MANIFEST_NAME}' cannot be written ({error.strerror})",
+            "check the directory's permissions and the disk's space",
+        ) from error
 
 
 def hash_files(path: Path, names: list[str]) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
 """The command line: one program whose verbs come from the entry-point group `tfanet_edge.commands`.
 
 Exit status: 0 done; 1 failed; 2 the input is wrong, and one line on standard error says what and how to mend it;
-3 refused on evidence (`calibrate-int8`).
+3 refused on evidence: measured figures are outside their limits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import NoReturn
 
-from edge.errors import InputError, TfanetEdgeError
+from edge.errors import InputError, RefusedError, TfanetEdgeError
 
 GROUP = "tfanet_edge.commands"
 
@@ -27,6 +27,12 @@ class _Parser(argparse.ArgumentParser):
 
     def refuse_unknown_option(self, arguments: Sequence[str]) -> None:
         """A misspelt option is named even when a required one is missing because of it."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                below = action.choices.get(arguments[0]) if arguments else None
+                if below is not None:
+                    below.refuse_unknown_option(arguments[1:])
+                return
         known = [name for action in self._actions for name in action.option_strings]
         for argument in arguments:
             name = argument.partition("=")[0]
@@ -44,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.handler(arguments))
     except InputError as error:
         return _fail(error, 2)
+    except RefusedError as error:
+        return _fail(error, 3)
     except TfanetEdgeError as error:
         return _fail(error, 1)
     except KeyboardInterrupt:

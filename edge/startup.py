@@ -20,7 +20,7 @@ from edge.cameras.folder import FolderCamera
 from edge.cameras.genicam import GenicamCamera
 from edge.config import FolderConfig, StationConfig, load_config
 from edge.dashboard.server import Dashboard
-from edge.engines.golden import check_golden
+from edge.engines.golden import bound_ring, check_golden
 from edge.engines.ort import OrtEngine
 from edge.messages import Model
 from edge.messages import Station as Place
@@ -28,7 +28,6 @@ from edge.mqtt.publisher import Publisher
 from edge.notices import StateName
 from edge.outbox import Outbox
 from edge.report import Reporter
-from edge.slots import SlotRing
 from edge.station import Station
 from edge.systemd import Notifier
 from edge.wire import Topics
@@ -52,8 +51,8 @@ def open_station(config: StationConfig, *, is_simulated: bool) -> Iterator[Stati
     with ExitStack() as resources:
         bundle = load_bundle(config.bundle)
         camera = _new_camera(config)
-        ring = SlotRing(config.engine.slots, bundle.manifest.preprocessing.input_size_px)
         engine = resources.enter_context(closing(OrtEngine(bundle, config.engine.precision, config.engine.threads)))
+        ring = bound_ring(engine, bundle, config.engine.slots)
         outbox = resources.enter_context(closing(Outbox(config.outbox.path, config.outbox.max_rows)))
         reporter = _new_reporter(config, bundle, engine, is_simulated)
         topics = Topics(config.identity)
@@ -61,8 +60,6 @@ def open_station(config: StationConfig, *, is_simulated: bool) -> Iterator[Stati
         publisher.set_state(StateName.PREOPERATIONAL, "checking the engine")
         publisher.start()
         resources.callback(publisher.stop)
-        for slot in ring.slots:
-            engine.bind(slot)
         golden = check_golden(engine, bundle, config.engine.precision, ring)
         _log.info("%d golden vectors reproduced within %.1e", golden.vectors, golden.map_error)
         resources.callback(camera.stop)

@@ -53,6 +53,14 @@ def compare_golden(anomaly_map: AnomalyMap, score: npt.NDArray[np.float32], gold
     return GoldenResult(len(golden.image), float(map_errors.max()), float(score_errors.max()))
 
 
+def bound_ring(engine: Engine, bundle: Bundle, slots: int = 2) -> SlotRing:
+    """Slots of the bundle's input size, bound to the engine."""
+    ring = SlotRing(slots, bundle.manifest.preprocessing.input_size_px)
+    for slot in ring.slots:
+        engine.bind(slot)
+    return ring
+
+
 def compute(engine: Engine, ring: SlotRing, images: Iterable[Image]) -> Iterator[tuple[AnomalyMap, np.float32]]:
     """Map float32 (H, W) and score of each image uint8 (H, W, 3), one after the other, slot after slot.
 

@@ -58,7 +58,8 @@ class OrtEngine:
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise EngineError(f"ONNX Runtime cannot load '{path}' ({error})", "export the bundle again") from error
+            reason = " ".join(str(error).split())
+            raise EngineError(f"ONNX Runtime cannot load '{path}' ({reason})", "export the bundle again") from error
         self._precision = precision
         self._artefact_sha256 = bundle.manifest.files[variant.file]
         self._bindings: dict[int, _Binding] = {}
