@@ -1,47 +1,61 @@
-"""The good parts a network is calibrated on."""
+"""The good parts a network is calibrated on, or its thresholds are fitted to."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
-from edge.cameras.folder import SUFFIXES, read_image
 from edge.errors import ImageError
-from edge.frame import Image, PixelFormat
+from edge.frame import Image
 from edge.manifest import Preprocessing
-from edge.preprocess import preprocess
+from training.data.images import read_input
+from training.data.layouts import find_layout, train_images
+from training.data.settings import INPUT_SIZE_PX, DataSettings
 
 MIN_IMAGES = 8
 
+_log = logging.getLogger(__name__)
+
 
 def read_images(directory: Path, settings: Preprocessing, limit: int | None) -> Image:
-    """Network inputs, uint8 (N, H, W, 3), of a directory's images in name order.
+    """Network inputs, uint8 (N, 256, 256, 3), of good parts in name order.
+
+    Images whose size is not that of most are taken all the same, and told of in a warning.
 
     Args:
-        directory: every image file in it, not in folders below it.
+        directory: of images, without those in folders below it; or of a product, of which the good parts to train on
+            are taken (`training.data.layouts`).
         settings: the bundle's preprocessing.
         limit: how many at most, spread evenly over the names; None for all.
 
     Raises:
         ImageError: the directory cannot be read or holds fewer than MIN_IMAGES images, or an image cannot be read or
-            has the wrong size.
+            does not suit the settings.
     """
-    try:
-        paths = sorted(path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES)
-    except OSError as error:
-        raise ImageError(f"directory '{directory}' cannot be read ({error})", "check --images") from error
+    paths = train_images(find_layout(directory))
     if len(paths) < MIN_IMAGES:
         raise ImageError(
-            f"directory '{directory}' holds {len(paths)} images, calibration needs {MIN_IMAGES} at least",
+            f"directory '{directory}' holds {len(paths)} images of good parts, {MIN_IMAGES} are needed at least",
             "put more pictures of good parts there",
         )
     count = min(len(paths), limit or len(paths))
-    images = np.empty((count, *settings.input_size_px, 3), np.uint8)
-    for index in range(count):
-        _read_into(paths[index * len(paths) // count], settings, images[index])
+    reading, sizes_px = data_settings(settings), Counter[tuple[int, int]]()
+    images = np.empty((count, *INPUT_SIZE_PX, 3), np.uint8)
+    for index in tqdm(range(count), "images", unit="image", leave=False, disable=None):
+        images[index], size_px = read_input(paths[index * len(paths) // count], reading, None)
+        sizes_px[size_px] += 1
+    _warn_of_sizes(directory, sizes_px)
     return images
+
+
+def data_settings(settings: Preprocessing) -> DataSettings:
+    """How to read image files so that they become what the bundle's network sees."""
+    return DataSettings(roi_xywh=settings.roi_xywh, white_level=settings.white_level)
 
 
 def images_sha256(images: Image) -> str:
@@ -49,9 +63,11 @@ def images_sha256(images: Image) -> str:
     return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
 
 
-def _read_into(path: Path, settings: Preprocessing, out: Image) -> None:
-    image = read_image(path)
-    try:
-        preprocess(image, PixelFormat.MONO8 if image.ndim == 2 else PixelFormat.BGR8, settings, out)
-    except ImageError as error:
-        raise ImageError(f"image '{path}': {error.problem}", error.remedy) from error
+def _warn_of_sizes(directory: Path, sizes_px: Counter[tuple[int, int]]) -> None:
+    (usual, usual_count), *others = sizes_px.most_common()
+    if others:
+        total, odd = sizes_px.total(), ", ".join(f"{width}x{height}" for (height, width), _ in others)
+        _log.warning(
+            "%d of %d images in '%s' are not %dx%d but %s: resized like the others",
+            *(total - usual_count, total, directory, usual[1], usual[0], odd),
+        )

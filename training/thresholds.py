@@ -73,27 +73,10 @@ def pixel_threshold(
     Raises:
         ConfigError: as for `image_threshold`.
     """
-    scores = pixel_scores(anomaly_maps, pixel_share)
-    return pixel_threshold_from_scores(scores, false_reject_rate, data_sha256, pixel_share)
-
-
-def pixel_scores(anomaly_maps: Float, pixel_share: float) -> Float:
-    """The largest value that more than `pixel_share` of a map's pixels reach, of each map; (n,).
-
-    Args:
-        anomaly_maps: (n, H, W) or (n, pixels).
-        pixel_share: in (0, 1).
-    """
-    flat = anomaly_maps.reshape(len(anomaly_maps), -1)
-    place = flat.shape[1] - 1 - _floor_of_share(flat.shape[1], pixel_share)
-    return np.asarray(np.partition(flat, place, axis=1)[:, place])
-
-
-def pixel_threshold_from_scores(
-    scores: Float, false_reject_rate: float, data_sha256: str, pixel_share: float
-) -> PixelThreshold:
-    """`pixel_threshold` where the maps are gone and `pixel_scores` with the same `pixel_share` was kept of them."""
-    fitted = image_threshold(scores, false_reject_rate, data_sha256)
+    pixels = anomaly_maps[0].size if len(anomaly_maps) else 1
+    place = pixels - 1 - _floor_of_share(pixels, pixel_share)
+    scores = [np.partition(anomaly_map, place, axis=None)[place] for anomaly_map in anomaly_maps]
+    fitted = image_threshold(np.array(scores, np.float32), false_reject_rate, data_sha256)
     return PixelThreshold(**fitted.model_dump(), pixel_share=pixel_share)
 
 

@@ -11,13 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import ConfigError
-from training.thresholds import (
-    image_threshold,
-    images_needed,
-    pixel_scores,
-    pixel_threshold,
-    pixel_threshold_from_scores,
-)
+from training.thresholds import image_threshold, images_needed, pixel_threshold
 
 SHA = "0" * 64
 RATES = st.integers(1, 999).map(lambda thousandths: thousandths / 1000)
@@ -132,13 +126,13 @@ def test_a_part_reaches_the_pixel_limit_when_more_than_a_share_of_its_pixels_do(
 ) -> None:
     maps = np.random.default_rng(seed).integers(1, levels + 1, (12, 20, 50)).astype(np.float32)
     limit = pixel_threshold(maps, rate, SHA, pixel_share)
-    above = (maps >= np.float32(limit.value)).sum(axis=(1, 2)) > int(1000 * Fraction(str(pixel_share)))
-    scores = pixel_scores(maps, pixel_share)
-    np.testing.assert_array_equal(above, scores >= np.float32(limit.value))
-    assert above.sum() <= max(int(13 * Fraction(str(rate))), 1) - 1
+    more = int(1000 * Fraction(str(pixel_share)))
+    reach = (maps >= np.float32(limit.value)).sum(axis=(1, 2)) > more
+    assert reach.sum() <= max(int(13 * Fraction(str(rate))), 1) - 1
+    below = (maps >= np.nextafter(np.float32(limit.value), np.float32(0))).sum(axis=(1, 2)) > more
+    assert below.sum() >= max(int(13 * Fraction(str(rate))), 1), "a smaller limit would let too many parts reach it"
     assert limit.pixel_share == pixel_share
-    assert limit == pixel_threshold_from_scores(scores, rate, SHA, pixel_share)
-    assert limit.guaranteed_rate == image_threshold(scores, rate, SHA).guaranteed_rate
+    assert limit.guaranteed_rate == image_threshold(np.ones(12, np.float32), rate, SHA).guaranteed_rate
 
 
 def test_masks_of_new_good_parts_keep_the_promise() -> None:
@@ -162,5 +156,8 @@ def test_masks_of_new_good_parts_keep_the_promise() -> None:
     ],
 )
 def test_scores_that_no_limit_could_come_from(scores: list[float], words: str) -> None:
+    array = np.array(scores, np.float32)
     with pytest.raises(ConfigError, match=words):
-        image_threshold(np.array(scores, np.float32), 0.5, SHA)
+        image_threshold(array, 0.5, SHA)
+    with pytest.raises(ConfigError, match=words):
+        pixel_threshold(np.repeat(array[:, None], 4, axis=1), 0.5, SHA)

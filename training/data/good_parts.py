@@ -84,6 +84,17 @@ def load_good_parts(root: Path, settings: DataSettings, seed: int) -> GoodParts:
     )
 
 
+def good_parts_sha256(root: Path) -> str:
+    """`GoodParts.sha256` of a product's directory from which no image is skipped, without reading one.
+
+    Raises:
+        ImageError: no layout fits, or a directory cannot be read.
+    """
+    layout = find_layout(root)
+    paths = (*train_images(layout), *validation_images(layout))
+    return _sha256({path.relative_to(layout.root).as_posix(): path for path in paths})
+
+
 def choose_held_out(count: int, share: float, seed: int) -> tuple[int, ...]:
     """Which of `count` images are held out: round(share · count) of them, drawn by the seed, ascending.
 
