@@ -85,7 +85,7 @@ def test_fewer_images_calibrate_other_ranges(calibrate, detector_dir, good_dir, 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--images", "nowhere"], r"directory 'nowhere' cannot be read .*: check --images"),
+        (["--images", "nowhere"], r"directory '.*nowhere' cannot be read .*: check the path"),
         (["--images", "{good}", "--limit", "7"], "'7' is not a whole number from 8 upwards"),
         (["--images", "{good}", "--max-flips", "2"], "'2' is not a number from 0 to 1"),
         (["--images", "{good}", "--limt", "8"], "unknown option '--limt', did you mean '--limit'"),
@@ -102,7 +102,7 @@ def test_too_few_images(calibrate, detector_dir, good_dir, capfd) -> None:
     for seed in range(3):
         (good_dir / f"part_{9 - seed}.png").unlink()
     assert calibrate(detector_dir, "--images", good_dir) == 2
-    assert "holds 7 images, calibration needs 8 at least: put more pictures" in capfd.readouterr().err
+    assert "holds 7 images of good parts, 8 are needed at least: put more pictures" in capfd.readouterr().err
 
 
 def test_an_unreadable_image_is_named(calibrate, detector_dir, good_dir, capfd) -> None:
