@@ -51,8 +51,9 @@ $(VENV)/.demo-ready: $(VENV)/.demo-system setup.py constraints.txt $(wildcard si
 	$(BIN)/python -m simulator.build
 	touch $@
 
-$(VENV)/.dev-ready: $(VENV)/.dev-system $(VENV)/.demo-ready
+$(VENV)/.dev-ready: $(VENV)/.dev-system $(VENV)/.demo-ready $(wildcard tools/tensorrt*)
 	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python tools/tensorrt_bindings.py
 	touch $@
 
 clean:

@@ -114,7 +114,7 @@ def _add_batches(
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
-        shape = list(tensor.shape)
+        shape = trt_compat.sizes(tensor.shape)
         if shape[0] < 0:
             least, most = (trt.Dims([batch, *shape[1:]]) for batch in (1, max_batch))
             profile.set_shape(tensor.name, least, most, most)

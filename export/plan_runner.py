@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -13,13 +11,12 @@ import pycuda.driver as cuda
 import tensorrt as trt
 
 from edge.engines import trt_compat
-from edge.engines.plan_cache import DeviceFacts
+from edge.engines.device import DeviceFacts, read_device_facts
 from edge.errors import AcceleratorError, EngineError
 from edge.frame import Image
 
 Float = npt.NDArray[np.float32]
 OUTPUTS = ("anomaly_map", "score")
-_L4T_RELEASE = Path("/etc/nv_tegra_release")
 
 
 class PlanRunner(Protocol):
@@ -62,14 +59,7 @@ class GpuPlanRunner:
 
     @property
     def facts(self) -> DeviceFacts:
-        driver = int(cuda.get_driver_version())
-        return DeviceFacts(
-            gpu=self._device.name(),
-            compute_capability=self._device.compute_capability(),
-            driver=f"{driver // 1000}.{driver % 1000 // 10}",
-            l4t=l4t_release(_L4T_RELEASE.read_text(encoding="utf-8")) if _L4T_RELEASE.exists() else None,
-            tensorrt=trt.__version__,
-        )
+        return read_device_facts(self._device)
 
     def run(self, plan: bytes, images: Image) -> tuple[Float, Float]:
         logger, messages = trt_compat.logger()
@@ -93,7 +83,7 @@ class _Execution:
         self._context.set_tensor_address("image", int(self._image))
         self._outputs: dict[str, tuple[Float, Any]] = {}
         for name in OUTPUTS:
-            host = np.empty(tuple(self._context.get_tensor_shape(name)), np.float32)
+            host = np.empty(trt_compat.sizes(self._context.get_tensor_shape(name)), np.float32)
             memory = cuda.mem_alloc(host.nbytes)
             self._context.set_tensor_address(name, int(memory))
             self._outputs[name] = host, memory
@@ -106,13 +96,3 @@ class _Execution:
             cuda.memcpy_dtoh_async(host, memory, self._stream)
         self._stream.synchronize()
         return {name: host.copy() for name, (host, _) in self._outputs.items()}
-
-
-def l4t_release(text: str) -> str:
-    """`36.4.3` from the first line of Jetson Linux' release file: `# R36 (release), REVISION: 4.3, GCID: …`.
-
-    Where the line is of another form, the line itself.
-    """
-    first = text.partition("\n")[0]
-    found = re.match(r"# R(\d+) \(release\), REVISION: ([\d.]+)", first)
-    return f"{found[1]}.{found[2]}" if found else first

@@ -18,6 +18,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.bundle import file_sha256
+from edge.engines.device import DeviceFacts
 from edge.manifest import Precision, Sha256
 
 SYSTEM_CACHE = Path("/var/cache/tfanet-edge")
@@ -25,16 +26,6 @@ SYSTEM_CACHE = Path("/var/cache/tfanet-edge")
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class DeviceFacts(_Strict):
-    """What a plan depends on besides the network."""
-
-    gpu: str = Field(min_length=1, description="as the driver names it")
-    compute_capability: tuple[int, int]
-    driver: str = Field(description="version of the CUDA driver")
-    l4t: str | None = Field(description="release of Jetson Linux; None elsewhere")
-    tensorrt: str
 
 
 class PlanKey(_Strict):

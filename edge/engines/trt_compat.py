@@ -86,14 +86,14 @@ def allow_precision(config: tensorrt.IBuilderConfig, precision: Precision) -> No
 
 
 def watch(config: tensorrt.IBuilderConfig, progress: BuildProgress) -> Any:
-    """Report a build's progress, where TensorRT can (from 8.6 on not everywhere); else nothing happens.
+    """Report a build's progress, where TensorRT can (8.6 cannot); else nothing happens.
 
     Returns:
         What must be kept until the build is over.
     """
     import tensorrt as trt
 
-    if not hasattr(trt, "IProgressMonitor"):
+    if not (hasattr(trt, "IProgressMonitor") and hasattr(config, "progress_monitor")):
         return None
     members: dict[str, Callable[..., Any]] = {
         "phase_start": lambda _, phase, parent, steps: progress.begin(phase, parent, steps),
@@ -104,7 +104,7 @@ def watch(config: tensorrt.IBuilderConfig, progress: BuildProgress) -> Any:
     return monitor
 
 
-def aim_at(config: tensorrt.IBuilderConfig, compute_capability: tuple[int, int]) -> bool:
+def aim_at(config: Any, compute_capability: tuple[int, int]) -> bool:
     """Build for a GPU that need not be in this machine. Returns whether this TensorRT can (that for RTX can)."""
     import tensorrt as trt
 
@@ -116,9 +116,14 @@ def aim_at(config: tensorrt.IBuilderConfig, compute_capability: tuple[int, int])
     return True
 
 
+def sizes(dims: tensorrt.Dims) -> list[int]:
+    """Dimensions as plain numbers; a dynamic one is -1."""
+    return [dims[index] for index in range(len(dims))]
+
+
 def parser_error(parser: tensorrt.OnnxParser) -> str:
     """What the parser refused first, on one line, with the node's name, or its number where the name is not told."""
-    error = parser.get_error(0)
+    error: Any = parser.get_error(0)
     node = f"'{error.node_name()}'" if hasattr(error, "node_name") else f"{error.node()}"
     operator = f" ({error.node_operator()})" if hasattr(error, "node_operator") else ""
     return f"node {node}{operator}: {' '.join(error.desc().split())}"
