@@ -1,0 +1,138 @@
+"""Both thresholds from held-out good parts, and what else in a bundle depends on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from calibration.images import data_settings, images_sha256
+from edge.bundle import Bundle
+from edge.engines.golden import contradiction
+from edge.errors import ImageError
+from edge.frame import Image
+from edge.manifest import Manifest, Parity, Precision
+from edge.verify import prove
+from export.outputs import Float, Outputs, measure_parity, run_onnx
+from training.data.good_parts import good_parts_sha256
+from training.data.labelled import read_labelled
+from training.thresholds import image_threshold, pixel_threshold
+
+MAX_PARITY_IMAGES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledScores:
+    """Image scores of test parts, (N,) and (M,)."""
+
+    defective: Float
+    good: Float
+
+
+def refuse_seen(directory: Path, images: Image, manifest: Manifest) -> None:
+    """Good parts that a network knows score lower than new ones: no threshold may come from them.
+
+    A manifest knows whole sets only: some of the known images among others are not recognised.
+
+    Args:
+        directory: where the images are from.
+        images: uint8 (N, 256, 256, 3), as `read_images` gave them.
+        manifest: the bundle's.
+
+    Raises:
+        ImageError: the images are those that the network was trained on, or that INT8 was calibrated on.
+    """
+    remedy = "give pictures of good parts that were held out"
+    sha256 = images_sha256(images)
+    # A training on a product hashed its images under the names that they have below the product's directory.
+    root = Path(os.path.abspath(directory))
+    root = root.parents[1] if root.parts[-2:] == ("train", "good") else root
+    if manifest.provenance.train_data_sha256 in {sha256, good_parts_sha256(root)}:
+        raise ImageError(f"the network was trained on the images in '{directory}'", remedy)
+    for precision, variant in manifest.variants.items():
+        if variant.quantisation is not None and variant.quantisation.data_sha256 == sha256:
+            raise ImageError(f"the {precision} variant was calibrated on the images in '{directory}'", remedy)
+
+
+def fit(bundle: Bundle, images: Image, false_reject_rate: float, pixel_share: float) -> Manifest:
+    """The bundle's manifest with new thresholds, and parities that were measured at them.
+
+    Args:
+        bundle: its fp32 variant decides.
+        images: uint8 (N, 256, 256, 3), held-out good parts.
+        false_reject_rate, pixel_share: in (0, 1).
+
+    Raises:
+        BundleError: there is no fp32 variant.
+        ConfigError: the scores allow no threshold.
+        EngineError: ONNX Runtime contradicts the golden vectors, or gives what is no number.
+    """
+    for proof in prove(bundle, ["fp32"]):
+        if not proof.is_ok:
+            raise contradiction(f"the fp32 variant in {proof.engine}", proof.result, proof.variant)
+    found, sha256 = _run(bundle, "fp32", images), images_sha256(images)
+    manifest = bundle.manifest
+    fitted = {
+        "image_threshold": image_threshold(found.scores, false_reject_rate, sha256),
+        "pixel_threshold": pixel_threshold(found.maps, false_reject_rate, sha256, pixel_share),
+    }
+    changed = manifest.model_copy(update=fitted)
+    if changed.image_threshold.value == manifest.image_threshold.value:
+        return changed
+    every = -(-len(images) // MAX_PARITY_IMAGES)
+    reference = Outputs(found.maps[::every], found.scores[::every])
+    parities = measure_parities(bundle, images[::every], reference, changed.image_threshold.value)
+    variants = {
+        precision: variant.model_copy(update={"parity": parities.get(precision)})
+        for precision, variant in manifest.variants.items()
+    }
+    return changed.model_copy(update={"variants": variants})
+
+
+def measure_parities(bundle: Bundle, images: Image, fp32: Outputs, threshold: float) -> Mapping[Precision, Parity]:
+    """Each variant's parity anew, of those that had one: verdicts that flip do so at a certain threshold.
+
+    On the golden vectors, and for variants other than fp32 on good parts as well.
+
+    Args:
+        bundle: with the variants.
+        images: uint8 (N, 256, 256, 3), good parts.
+        fp32: the fp32 variant's outputs for them.
+        threshold: image score from which a part is NG.
+    """
+    golden, parities = bundle.golden(), {}
+    vectors = _run(bundle, "fp32", golden.image)
+    for precision in [name for name, variant in bundle.manifest.variants.items() if variant.parity is not None]:
+        if precision == "fp32":
+            reference, other = Outputs(golden.anomaly_map, golden.score), vectors
+            name, data_sha256 = bundle.manifest.golden.reference, images_sha256(golden.image)
+        else:
+            reference, other = _joined(vectors, fp32), _run(bundle, precision, np.concatenate([golden.image, images]))
+            name, data_sha256 = f"the fp32 variant in ONNX Runtime {ort.__version__}", images_sha256(images)
+        parities[precision] = measure_parity(reference, other, name, threshold, data_sha256)
+    return parities
+
+
+def score_labelled(bundle: Bundle, directory: Path) -> LabelledScores:
+    """The fp32 variant's scores of a product's test images.
+
+    Raises:
+        ImageError: no layout fits, there are no test images, or one cannot be used.
+    """
+    parts = read_labelled(directory, data_settings(bundle.manifest.preprocessing))
+    images, defects = zip(*((part.image, part.defect) for part in parts), strict=True)
+    scores = _run(bundle, "fp32", np.stack(images)).scores
+    is_defective = np.array([defect is not None for defect in defects])
+    return LabelledScores(scores[is_defective], scores[~is_defective])
+
+
+def _run(bundle: Bundle, precision: Precision, images: Image) -> Outputs:
+    return run_onnx(bundle.path / bundle.variant(precision).file, images, precision)
+
+
+def _joined(first: Outputs, second: Outputs) -> Outputs:
+    return Outputs(np.concatenate([first.maps, second.maps]), np.concatenate([first.scores, second.scores]))
