@@ -122,7 +122,7 @@ def kernels(log: list[str]) -> tuple[Kernel, ...]:
 def _computes_in(kind: str, operands: str) -> str:
     # A fused product may read INT8 and convert it first: what it writes tells.
     counted = operands.partition("Outputs: ")[2] if kind == "runtime_fusion" else operands
-    types = _TYPE.findall(counted)
+    types: list[str] = _TYPE.findall(counted)
     return _PRECISIONS.get(types[0], types[0])
 
 

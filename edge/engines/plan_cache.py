@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.bundle import file_sha256
 from edge.engines.device import DeviceFacts
+from edge.errors import ConfigError
 from edge.manifest import Precision, Sha256
 
 SYSTEM_CACHE = Path("/var/cache/tfanet-edge")
@@ -118,20 +118,25 @@ def timing_cache_path(cache: Path, device: DeviceFacts) -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that others see all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write a file so that others see all of it or none.
+
+    Raises:
+        ConfigError: the directory cannot be written, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
             stream.write(content)
             stream.flush()
-            os.fsync(handle)
-            os.fchmod(handle, 0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise ConfigError(
+            f"'{path}' cannot be written ({error.strerror})", "give another --cache, or make room"
+        ) from error
 
 
 def _paths(cache: Path, key: PlanKey) -> tuple[Path, Path]:
