@@ -89,4 +89,4 @@ def _handle(arguments: argparse.Namespace) -> int:
 
 
 def _row(precision: str, engine: str, *cells: str) -> str:
-    return f"{precision:<8} {engine:<12} " + " ".join(f"{cell:>11}" for cell in cells)
+    return f"{precision:<8} {engine:<12} {' '.join(f'{cell:>11}' for cell in cells)}".rstrip()
