@@ -58,7 +58,8 @@ setup(
     package_data={
         "edge": ["py.typed", "dashboard/static/*", "schemas/*.json"],
         "simulator": ["native/*.[ch]", "native/*.xml", "demo_bundle/*"],
-        "training": ["evaluation/*.j2"],
+        "training": ["page_style.css", "evaluation/*.j2"],
+        "export": ["*.j2"],
     },
     install_requires=[],
     extras_require={

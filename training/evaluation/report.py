@@ -5,12 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 
 from edge.overlay import FULL_SCALE
 from training.evaluation.pictures import draw_colour_scale, draw_histogram, draw_part, draw_pro, draw_roc
@@ -19,6 +17,7 @@ from training.evaluation.results import UNDEFINED, Result, epochs_trained, figur
 from training.files import write_text
 from training.metrics.curve import Curve
 from training.metrics.image import image_roc
+from training.pages import fill_template
 from training.run import CURVES
 from training.thresholds import PIXEL_SHARE
 
@@ -64,9 +63,7 @@ def write_report(directory: Path, results: Sequence[Result], parts: LabelledPart
         "error_ratio": _ratio(content["figures"]["total"]["error_ratio"]),
         "seeds": [result.run.record.settings.seed for result in results],
     }
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
-    write_text(directory / REPORT, template.render(context))
+    write_text(directory / REPORT, fill_template(__package__, "report.html.j2", context))
 
 
 def worst(result: Result, parts: LabelledParts) -> dict[str, list[int]]:
