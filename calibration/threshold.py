@@ -103,8 +103,9 @@ def _table(columns: Sequence[tuple[str, Manifest]], labelled: LabelledScores | N
         limits = [manifest.image_threshold.value for manifest in manifests]
         missed = [_share_of(labelled.defective < limit) for limit in limits]
         rejected = [_share_of(labelled.good >= limit) for limit in limits]
-        rows += [("labelled: defective parts missed", missed), ("labelled: good parts rejected", rejected)]
-    return "\n".join(f"{name:<34}" + "".join(f"{cell:>34}" for cell in cells) for name, cells in rows)
+        rows += [("labelled defective parts missed", missed), ("labelled good parts rejected", rejected)]
+    width = 3 + max(len(cell) for _, cells in rows for cell in cells)
+    return "\n".join(f"{name:<31}" + "".join(f"{cell:>{width}}" for cell in cells) for name, cells in rows)
 
 
 def _rows(name: str, thresholds: Sequence[Threshold]) -> list[tuple[str, list[str]]]:

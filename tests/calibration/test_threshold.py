@@ -13,10 +13,11 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from calibration.fitting import fit
+from calibration.fitting import fit, refuse_seen
 from calibration.images import images_sha256, read_images
 from edge import cli
 from edge.bundle import hash_files, load_bundle, write_manifest
+from edge.errors import ImageError
 from edge.manifest import Manifest, Parity, Quantisation
 from training.data.good_parts import load_good_parts
 from training.data.settings import DataSettings
@@ -208,18 +209,15 @@ def test_what_the_network_was_trained_on_is_refused(
     assert threshold("fit", detector_dir, "--images", good_dir) == 2
 
 
-def test_what_int8_was_calibrated_on_is_refused(
-    threshold: Fit, with_variants: Path, good_dir: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_int8_was_calibrated_on_is_refused(with_variants: Path, good_dir: Path) -> None:
     manifest = load_bundle(with_variants).manifest
     images = read_images(good_dir, manifest.preprocessing, None)
-    quantisation = Quantisation(
-        method="minmax", groups=("backbone",), int8_share=0.5, images=10, data_sha256=images_sha256(images)
-    )
+    refuse_seen(good_dir, images, manifest)
+    quantisation = Quantisation.model_construct(data_sha256=images_sha256(images))
     int8 = manifest.variants["int8"].model_copy(update={"quantisation": quantisation})
-    change(with_variants, variants={**manifest.variants, "int8": int8})
-    assert threshold("fit", with_variants, "--images", good_dir) == 2
-    assert "the int8 variant was calibrated on the images in" in capfd.readouterr().err
+    calibrated = manifest.model_copy(update={"variants": {**manifest.variants, "int8": int8}})
+    with pytest.raises(ImageError, match="the int8 variant was calibrated on the images in .*: give pictures"):
+        refuse_seen(good_dir, images, calibrated)
 
 
 @pytest.mark.parametrize(
