@@ -216,7 +216,7 @@ def test_what_int8_was_calibrated_on_is_refused(with_variants: Path, good_dir: P
     quantisation = Quantisation.model_construct(data_sha256=images_sha256(images))
     int8 = manifest.variants["int8"].model_copy(update={"quantisation": quantisation})
     calibrated = manifest.model_copy(update={"variants": {**manifest.variants, "int8": int8}})
-    with pytest.raises(ImageError, match="the int8 variant was calibrated on the images in .*: give pictures"):
+    with pytest.raises(ImageError, match=r"the int8 variant was calibrated on the images in .*: give pictures"):
         refuse_seen(good_dir, images, calibrated)
 
 
