@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Final = 2
 MANIFEST_NAME = "manifest.json"
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -47,17 +47,25 @@ class Parity(_Strict):
     reference: str = Field(description="what computed the other side")
     images: int = Field(gt=0, description="good parts and such with synthetic defects")
     data_sha256: Sha256 = Field(description="hash over the good parts' pixels")
-    map_error: float = Field(ge=0, description="largest |map - reference|, as a share of the largest golden value")
+    map_error: float = Field(ge=0, description="largest |map - reference|, as a share of the reference's largest value")
     score_error: float = Field(ge=0, description="largest |score - reference|, as a share of the reference score")
     score_correlation: float | None = Field(description="Pearson's; None when either side's scores are all equal")
     flips: int = Field(ge=0, description="verdicts that changed at the image threshold")
 
 
+class QuantisedGroup(_Strict):
+    """A part of the network that computes in INT8, wholly or but for some layers."""
+
+    name: str
+    method: Literal["minmax", "percentile", "mse", "entropy"] = Field(description="how its ranges were chosen")
+    layers: int = Field(gt=0, description="in INT8")
+    of_layers: int = Field(gt=0, description="with weights")
+
+
 class Quantisation(_Strict):
     """What of a variant computes in INT8, and where its ranges came from."""
 
-    method: Literal["minmax", "percentile", "mse", "entropy"]
-    groups: tuple[str, ...] = Field(min_length=1, description="parts of the network that compute in INT8")
+    groups: tuple[QuantisedGroup, ...] = Field(min_length=1)
     int8_share: float = Field(gt=0, le=1, description="of all multiply-accumulates of a frame")
     images: int = Field(gt=0, description="good parts that the ranges were taken from")
     data_sha256: Sha256 = Field(description="hash over their pixels")

@@ -1,51 +1,109 @@
-"""Make the directory that a station loads."""
+"""Make the directory that a station loads, and refuse to when it does not compute what was trained."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import cv2
 import numpy as np
-import numpy.typing as npt
-import onnxruntime as ort
+import onnx
 import torch
 
-from edge.bundle import hash_files, write_manifest
+from edge.bundle import GoldenVectors, hash_files, write_manifest
+from edge.engines.golden import compare_golden
+from edge.errors import RefusedError
 from edge.frame import Image
-from edge.manifest import Golden, Manifest, Normalisation, Provenance, ScoreRule, Threshold, Variant
+from edge.manifest import (
+    SCHEMA_VERSION,
+    Fusion,
+    Golden,
+    Manifest,
+    Normalisation,
+    Parity,
+    Precision,
+    Preprocessing,
+    Provenance,
+    ScoreRule,
+    Variant,
+)
+from export.half import to_half
+from export.onnx_graph import weights_dtype
+from export.outputs import Outputs, measure_parity, run_onnx, run_torch
 from export.to_onnx import OPSET, write_onnx
 from training.networks.backbones import IMAGENET_MEAN, IMAGENET_STD
 from training.networks.detector import Detector
-from training.rendered import PREPROCESSING
 from training.thresholds import image_threshold, pixel_threshold
 
-Float = npt.NDArray[np.float32]
-MODEL_FP32 = "model.fp32.onnx"
-GOLDEN = "golden.npz"
-TEMPLATE = "template.png"
+GOLDEN, TEMPLATE = "golden.npz", "template.png"
+# Other devices and versions round otherwise than this one.
+TOLERANCE_MARGIN = 3.0
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Names and rates that a bundle states."""
+    """Names that a bundle states, and how the detector makes a score of an image."""
 
     name: str
     version: str
     preset: str
     backbone: str
     score_rule: ScoreRule
-    image_false_reject_rate: float
-    pixel_false_reject_rate: float
+    fusion: Fusion
+    preprocessing: Preprocessing
 
 
-def run_onnx(path: Path, images: Image, batch: int = 4) -> tuple[Float, Float]:
-    """Maps (N,256,256) and scores (N,) of images uint8 (N,256,256,3), through ONNX Runtime on the CPU."""
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    parts = [session.run(None, {"image": images[i : i + batch]}) for i in range(0, len(images), batch)]
-    return np.concatenate([maps for maps, _ in parts]), np.concatenate([scores for _, scores in parts])
+@dataclass(frozen=True, eq=False)
+class Material:
+    """The images an export needs, uint8 (…,256,256,3) RGB.
+
+    Attributes:
+        template: (256,256,3), kept for people to look at.
+        held_out: (n,256,256,3), good parts that no training saw; the thresholds come from all of them.
+        compared: (m,256,256,3), what the variants are compared on.
+        golden: (K,256,256,3), inputs of the golden vectors.
+    """
+
+    template: Image
+    held_out: Image
+    compared: Image
+    golden: Image
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a variant may differ from what it was made of.
+
+    Attributes:
+        map_error, score_error: as in `edge.manifest.Parity`.
+        flip_share: of the images, verdicts that change.
+        map_tolerance: least tolerance on golden vectors, whatever was measured here.
+    """
+
+    map_error: float
+    score_error: float
+    flip_share: float
+    map_tolerance: float
+
+
+LIMITS = MappingProxyType({"fp32": Limits(1e-3, 1e-3, 0.0, 1e-3), "fp16": Limits(2e-2, 1e-2, 0.005, 1e-2)})
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What an export wrote: every variant's answers to the compared images, PyTorch's first; fp32's to the held-out."""
+
+    manifest: Manifest
+    answers: dict[str, Outputs]
+    held_out: Outputs
+
+
+def model_file(precision: Precision) -> str:
+    """Name of a variant's file."""
+    return f"model.{precision}.onnx"
 
 
 def data_sha256(images: Image) -> str:
@@ -56,57 +114,96 @@ def data_sha256(images: Image) -> str:
 def write_bundle(
     out: Path,
     graph: Detector,
-    template: Image,
-    held_out_good: Image,
-    golden_images: Image,
+    material: Material,
     identity: Identity,
     provenance: Provenance,
-) -> None:
-    """Export the graph, fit its thresholds and write everything with its hashes.
+    precisions: Sequence[Precision],
+    false_reject_rate: float,
+    pixel_share: float,
+) -> Made:
+    """Export the graph, fit its thresholds, prove the variants and write everything with its hashes.
 
     Args:
-        out: directory; made when missing, files of an older bundle are replaced.
+        out: an empty directory.
         graph: in eval mode.
-        template: uint8 (256,256,3) RGB, kept for people to look at.
-        held_out_good: uint8 (n,256,256,3), good parts that no training saw.
-        golden_images: uint8 (K,256,256,3).
-        identity: what the manifest says of it.
-        provenance: where it came from.
+        material: images.
+        identity, provenance: what the manifest says of it.
+        precisions: fp32, and fp16 if it is wanted.
+        false_reject_rate: of good parts, for both thresholds.
+        pixel_share: of a good part's pixels.
+
+    Raises:
+        RefusedError: a variant differs too much.
+        ConfigError: no threshold can be fitted.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    write_onnx(graph, out / MODEL_FP32)
-    cv2.imwrite(str(out / TEMPLATE), cv2.cvtColor(template, cv2.COLOR_RGB2BGR))
-    with torch.inference_mode():
-        anomaly_map, score = graph(torch.from_numpy(golden_images))
-    arrays = {"image": golden_images, "anomaly_map": anomaly_map.numpy(), "score": score.numpy()}
-    np.savez_compressed(out / GOLDEN, **arrays)
-    maps, scores = run_onnx(out / MODEL_FP32, held_out_good)
-    fitted_on: Mapping[str, str] = {"data_sha256": data_sha256(held_out_good)}
-    image_rate, pixel_rate = identity.image_false_reject_rate, identity.pixel_false_reject_rate
+    write_onnx(graph, out / model_file("fp32"))
+    if "fp16" in precisions:
+        half = to_half(onnx.load(out / model_file("fp32")))
+        (out / model_file("fp16")).write_bytes(half.SerializeToString(deterministic=True))
+    cv2.imwrite(str(out / TEMPLATE), cv2.cvtColor(material.template, cv2.COLOR_RGB2BGR))
+    golden = _write_golden(out, graph, material.golden)
+    fitted_on = data_sha256(material.held_out)
+    good = run_onnx(out / model_file("fp32"), material.held_out, "held-out good parts")
+    limit = image_threshold(good.scores, false_reject_rate, fitted_on)
+    names = ["PyTorch", *precisions]
+    answers = {"PyTorch": run_torch(graph, material.compared, "PyTorch")}
+    variants: dict[Precision, Variant] = {}
+    for before, precision in zip(names, precisions, strict=False):
+        answers[precision] = run_onnx(out / model_file(precision), material.compared, precision)
+        parity = measure_parity(answers[before], answers[precision], before, limit.value, fitted_on)
+        _refuse_too_different(precision, parity)
+        variants[precision] = _variant(out, precision, golden, parity)
     manifest = Manifest(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         name=identity.name,
         version=identity.version,
         detector="tfanet",
         preset=identity.preset,
         backbone=identity.backbone,
-        preprocessing=PREPROCESSING,
+        preprocessing=identity.preprocessing,
         normalisation=Normalisation(mean=IMAGENET_MEAN, std=IMAGENET_STD),
         score_rule=identity.score_rule,
-        image_threshold=Threshold(
-            value=image_threshold(scores, image_rate), false_reject_rate=image_rate, n=len(scores), **fitted_on
-        ),
-        pixel_threshold=Threshold(
-            value=pixel_threshold(maps, pixel_rate), false_reject_rate=pixel_rate, n=len(scores), **fitted_on
-        ),
+        fusion=identity.fusion,
+        image_threshold=limit,
+        pixel_threshold=pixel_threshold(good.maps, false_reject_rate, fitted_on, pixel_share),
         template=TEMPLATE,
-        golden=Golden(file=GOLDEN, reference=f"PyTorch {torch.__version__} float32 on the CPU, same rounded weights"),
-        variants={
-            "fp32": Variant(
-                file=MODEL_FP32, opset=OPSET, weights_dtype="float16", map_tolerance=1e-3, score_tolerance=1e-3
-            )
-        },
+        golden=Golden(file=GOLDEN, reference=f"PyTorch {torch.__version__} float32 on the CPU"),
+        variants=variants,
         provenance=provenance,
-        files=dict(hash_files(out, [MODEL_FP32, TEMPLATE, GOLDEN])),
+        files=dict(hash_files(out, [*(v.file for v in variants.values()), TEMPLATE, GOLDEN])),
     )
     write_manifest(out, manifest)
+    return Made(manifest, answers, good)
+
+
+def _write_golden(out: Path, graph: Detector, images: Image) -> GoldenVectors:
+    answers = run_torch(graph, images, "golden vectors")
+    golden = GoldenVectors(images, answers.maps, answers.scores)
+    np.savez_compressed(out / GOLDEN, image=images, anomaly_map=answers.maps, score=answers.scores)
+    return golden
+
+
+def _refuse_too_different(precision: Precision, parity: Parity) -> None:
+    limits = LIMITS[precision]
+    allowed_flips = int(limits.flip_share * parity.images)
+    if parity.map_error > limits.map_error or parity.score_error > limits.score_error or parity.flips > allowed_flips:
+        raise RefusedError(
+            f"{precision} differs from {parity.reference}: maps by {parity.map_error:.2%} (limit "
+            f"{limits.map_error:.2%}), scores by {parity.score_error:.2%} ({limits.score_error:.2%}), "
+            f"{parity.flips} of {parity.images} verdicts ({allowed_flips})",
+            "nothing was exported; report it with the versions of torch, onnx and onnxruntime",
+        )
+
+
+def _variant(out: Path, precision: Precision, golden: GoldenVectors, parity: Parity) -> Variant:
+    answers = run_onnx(out / model_file(precision), golden.image, "golden vectors")
+    found = compare_golden(answers.maps, answers.scores, golden)
+    least = LIMITS[precision].map_tolerance
+    return Variant(
+        file=model_file(precision),
+        opset=OPSET,
+        weights_dtype=weights_dtype(onnx.load(out / model_file(precision))),
+        map_tolerance=max(TOLERANCE_MARGIN * found.map_error, least),
+        score_tolerance=max(TOLERANCE_MARGIN * found.score_error, least),
+        parity=parity,
+    )

@@ -15,8 +15,9 @@ import torch
 
 from edge.frame import Image
 from edge.manifest import Fusion, Provenance, ScoreRule
-from export.bundle import Identity, data_sha256, write_bundle
+from export.bundle import Identity, Material, data_sha256, write_bundle
 from export.graph import detector_graph
+from export.staging import staged_bundle
 from simulator.defects import DefectKind
 from simulator.parts import HELD_OUT_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS
 from training.checkpoint import load_weights, save_weights
@@ -28,14 +29,15 @@ from training.networks.features import TOKENS, CellExtractor
 from training.networks.tfanet import PRESETS, TFANet
 from training.pretrain import PretrainSettings, pretrain
 from training.provenance import code_version
-from training.rendered import rendered_set
+from training.rendered import PREPROCESSING, rendered_set
 from training.settings import TrainSettings
+from training.thresholds import PIXEL_SHARE
 
 HELD_OUT_IMAGES = 1000
 SCORE_RULE: ScoreRule = "max"
 FUSION: Fusion = "product"
-IMAGE_FALSE_REJECT_RATE = 0.005
-PIXEL_FALSE_REJECT_RATE = 1e-4
+FALSE_REJECT_RATE = 0.005
+COMPARED_IMAGES = 32
 PRETRAINING = PretrainSettings()
 # The rate suits the small preset; the paper's is for a network thirty times its size.
 TRAINING = TrainSettings(preset="tiny", seed=7, epochs=18, batch=4, lr=5e-4, decay_share=0.3)
@@ -107,32 +109,40 @@ def make_demo_bundle(out: Path, work: Path) -> None:
     backbone = demo_backbone(work)
     network, train_images = demo_network(work, backbone)
     template = train_images[0]
-    write_bundle(
-        out,
-        detector_graph(backbone, network, template[None], SCORE_RULE, FUSION, half_weights=True),
-        template,
-        rendered_set(HELD_OUT_SEEDS[:HELD_OUT_IMAGES]).images,
-        rendered_set(VALIDATION_SEEDS[: len(GOLDEN_KINDS)], GOLDEN_KINDS).images,
-        Identity(
-            name="demo-flange",
-            version="1",
-            preset=TRAINING.preset,
-            backbone="resnet18",
-            score_rule=SCORE_RULE,
-            image_false_reject_rate=IMAGE_FALSE_REJECT_RATE,
-            pixel_false_reject_rate=PIXEL_FALSE_REJECT_RATE,
-        ),
-        Provenance(
-            command="python -m export.demo_bundle",
-            code_version=code_version(),
-            seed=TRAINING.seed,
-            epochs=sum(cycle.settings.epochs for cycle in CYCLES),
-            train_images=len(train_images),
-            train_data_sha256=data_sha256(train_images),
-            backbone_weights=f"pre-trained on procedural images: training/pretrain.py, seed {PRETRAINING.seed}, "
-            f"{PRETRAINING.steps} batches of {PRETRAINING.batch}",
-        ),
-    )
+    held_out = rendered_set(HELD_OUT_SEEDS[:HELD_OUT_IMAGES]).images
+    with staged_bundle(out) as directory:
+        write_bundle(
+            directory,
+            detector_graph(backbone, network, template[None], SCORE_RULE, FUSION, half_weights=True),
+            Material(
+                template=template,
+                held_out=held_out,
+                compared=held_out[:COMPARED_IMAGES],
+                golden=rendered_set(VALIDATION_SEEDS[: len(GOLDEN_KINDS)], GOLDEN_KINDS).images,
+            ),
+            Identity(
+                name="demo-flange",
+                version="1",
+                preset=TRAINING.preset,
+                backbone="resnet18",
+                score_rule=SCORE_RULE,
+                fusion=FUSION,
+                preprocessing=PREPROCESSING,
+            ),
+            Provenance(
+                command="python -m export.demo_bundle",
+                code_version=code_version(),
+                seed=TRAINING.seed,
+                epochs=sum(cycle.settings.epochs for cycle in CYCLES),
+                train_images=len(train_images),
+                train_data_sha256=data_sha256(train_images),
+                backbone_weights=f"pre-trained on procedural images: training/pretrain.py, seed {PRETRAINING.seed}, "
+                f"{PRETRAINING.steps} batches of {PRETRAINING.batch}",
+            ),
+            ("fp32",),
+            FALSE_REJECT_RATE,
+            PIXEL_SHARE,
+        )
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from edge.bundle import load_bundle
 from edge.frame import Image
 from edge.overlay import heat_map, outline
 from edge.verdict import Limits, judge
-from export.bundle import Float, run_onnx
+from export.outputs import Float, run_onnx
 from simulator.defects import DefectKind
 from simulator.parts import TEST_SEEDS
 from training.rendered import RenderedSet, mixed_kinds, rendered_set
@@ -88,7 +88,8 @@ def main() -> None:
     limits = Limits(manifest.image_threshold.value, manifest.pixel_threshold.value, min_area_px=1)
     seeds = TEST_SEEDS[arguments.first : arguments.first + arguments.parts]
     parts = rendered_set(seeds, mixed_kinds(arguments.parts, DEFECTIVE_SHARE, seed=arguments.first))
-    maps, scores = run_onnx(bundle.path / bundle.variant("fp32").file, parts.images)
+    outputs = run_onnx(bundle.path / bundle.variant("fp32").file, parts.images, "fp32")
+    maps, scores = outputs.maps, outputs.scores
     report = {"bundle": bundle.manifest_sha256, "score_rule": manifest.score_rule, "first_part": arguments.first}
     report |= measure(parts, maps, scores, limits)
     arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -33,13 +33,14 @@ TEMPLATES, SNAPSHOTS, HISTORY, CURVES, IGNORED = "templates", "snapshots", "hist
 
 
 class RunRecord(BaseModel):
-    """`run.json`."""
+    """`run.json`; `data` is where the images were."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
     settings: TrainSettings
     product: str
+    data: str | None = None
     data_sha256: str
     train_images: int
     held_out_images: int
@@ -180,7 +181,7 @@ def start_run(
 def _refuse_other(run: Run, record: RunRecord) -> None:
     """What may differ when a training goes on: the command and the versions, nothing that decides the result."""
     there, here = (
-        _flat(entry.model_dump(mode="json", exclude={"command", "code_version", "torch_version"}))
+        _flat(entry.model_dump(mode="json", exclude={"command", "code_version", "torch_version", "data"}))
         for entry in (run.record, record)
     )
     different = [f"{name} is {there[name]}, not {value}" for name, value in here.items() if there[name] != value]

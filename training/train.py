@@ -56,7 +56,7 @@ def train_run(
     templates = choose_templates(parts.train, settings.templates)
     ignore_mask = read_ignore_mask(settings.data)
     ignored = None if ignore_mask is None else ignored_cells(ignore_mask, settings.data.roi_xywh)
-    record = _record(parts, settings, weights_source(settings.backbone, weights), data.resolve().name, world.size)
+    record = _record(parts, settings, weights_source(settings.backbone, weights), data.resolve(), world.size)
     if world.rank == 0:
         start_run(out, record, backbone, templates, ignored)
     world.wait()
@@ -162,11 +162,12 @@ def _keep(training: Training, out: Path) -> None:
 
 
 def _record(
-    parts: GoodParts, settings: TrainSettings, backbone_weights: str, product: str, processes: int
+    parts: GoodParts, settings: TrainSettings, backbone_weights: str, data: Path, processes: int
 ) -> RunRecord:
     return RunRecord(
         settings=settings,
-        product=product,
+        product=data.name,
+        data=str(data),
         data_sha256=parts.sha256,
         train_images=len(parts.train),
         held_out_images=len(parts.held_out),
