@@ -1,116 +1,119 @@
-"""The verb `calibrate-int8`: give a bundle an INT8 variant, if its verdicts stay what they were.
+"""The verb `calibrate-int8`: give a bundle an INT8 variant, as far as its verdicts and maps stay what they were.
 
-Exit status 3: INT8 changes too many verdicts; the bundle is as it was.
+Exit status 3: INT8 costs more than it may, or the pictures are not of good parts; the bundle is as it was.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+import os
 from pathlib import Path
+from typing import get_args
 
-import onnx
-
-from calibration.comparison import Comparison, compare
-from calibration.images import MIN_IMAGES, images_sha256, read_images
-from calibration.int8 import quantise
+from calibration.calibrate import calibrate, measure_ranges
+from calibration.evidence import Evidence, Tolerance
+from calibration.images import MIN_IMAGES, read_images
+from calibration.int8 import Float, prepare
+from calibration.judged import some, split, with_labelled_defects, with_synthetic_defects
+from calibration.ranges import Method
+from calibration.report import REPORT, quantisation_page
+from calibration.table import refusal, table
+from calibration.variant import describe
 from edge.arguments import share, whole_number_from
-from edge.bundle import Bundle, file_sha256, load_bundle, write_manifest
-from edge.errors import BundleError
-from edge.manifest import Variant
+from edge.bundle import load_bundle
+from edge.errors import RefusedError
+from export.outputs import run_onnx
+from export.page import render
+from export.staging import replace_files
 
-MODEL_INT8 = "model.int8.onnx"
-# Other devices and versions round otherwise than this one, which found the largest error.
-TOLERANCE_MARGIN = 1.5
-REFUSED = 3
+# Far more than any threshold lets pass.
+MAX_REJECTED = 0.5
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `calibrate-int8 BUNDLE --images DIR [--max-flips SHARE] [--limit N]`."""
+    """Add `calibrate-int8 BUNDLE --images DIR` and its options."""
     parser = subparsers.add_parser("calibrate-int8", help="add an INT8 variant to a bundle")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle directory")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures of good parts")
+    parser.add_argument(
+        "--labelled",
+        type=Path,
+        metavar="DIR",
+        help="product with labelled defects to judge INT8 on, instead of defects drawn onto the good parts; "
+        "they are no test images any more",
+    )
+    parser.add_argument(
+        "--method",
+        choices=("auto", *get_args(Method)),
+        default="auto",
+        help="how ranges are chosen; auto takes the best for each part of the network (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-auroc-drop",
+        type=share,
+        default=0.002,
+        metavar="SHARE",
+        help="by which image and pixel AUROC may change (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-aupro-drop", type=share, default=0.005, metavar="SHARE", help="the same of AUPRO (default: %(default)s)"
+    )
     parser.add_argument(
         "--max-flips",
         type=share,
         default=0.005,
         metavar="SHARE",
-        help="refuse when more verdicts than this change (default: %(default)s)",
+        help="share of the verdicts that may change (default: %(default)s)",
     )
     parser.add_argument(
         "--limit", type=whole_number_from(MIN_IMAGES), metavar="N", help="use N of the pictures, spread evenly"
     )
+    parser.add_argument(
+        "--cache", type=Path, default=_cache(), metavar="DIR", help="for statistics (default: %(default)s)"
+    )
     parser.set_defaults(handler=_handle)
+
+
+def _cache() -> Path:
+    """Where the XDG base directory specification puts what can be computed again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfanet-edge" / "calibration"
 
 
 def _handle(arguments: argparse.Namespace) -> int:
     bundle = load_bundle(arguments.bundle)
+    settings, threshold = bundle.manifest.preprocessing, bundle.manifest.image_threshold.value
     fp32 = (bundle.path / bundle.variant("fp32").file).read_bytes()
-    images = read_images(arguments.images, bundle.manifest.preprocessing, arguments.limit)
-    model = quantise(onnx.load_from_string(fp32), images)
-    onnx.helper.set_model_props(
-        model, {"calibration": "min-max", "images": str(len(images)), "images_sha256": images_sha256(images)}
+    network = prepare(fp32)
+    calibration, good = split(read_images(arguments.images, settings, arguments.limit))
+    if arguments.labelled is None:
+        images, masks = with_synthetic_defects(good)
+    else:
+        images, masks = with_labelled_defects(good, arguments.labelled, settings)
+    evidence = Evidence(fp32, images, masks, threshold)
+    _refuse_rejected(arguments.images, evidence.reference.scores[: len(good)], threshold)
+    found = calibrate(
+        network,
+        measure_ranges(network, calibration, arguments.cache),
+        some(fp32, images, masks, threshold),
+        evidence,
+        tolerance := Tolerance(arguments.max_flips, arguments.max_auroc_drop, arguments.max_aupro_drop),
+        get_args(Method) if arguments.method == "auto" else (arguments.method,),
     )
-    int8 = model.SerializeToString(deterministic=True)
-    threshold = bundle.manifest.image_threshold.value
-    result = compare(fp32, int8, images, bundle.golden(), threshold)
-    if result.flip_share > arguments.max_flips:
-        print(
-            f"tfanet-edge: INT8 changes {result.flips} of {result.frames} verdicts at score {threshold:.4g}, "
-            f"{result.flip_share:.2%} where {arguments.max_flips:.2%} may (map error {result.map_error:.2%}, "
-            f"score correlation {_correlation(result)}): stay with fp32, or calibrate on more pictures",
-            file=sys.stderr,
-        )
-        return REFUSED
-    variant = _write_variant(bundle, int8, model.opset_import[0].version, result)
-    print(_table(result, len(fp32), len(int8), threshold, variant))
+    if found.model is None or found.cost is None or not tolerance.allows(found.cost):
+        raise refusal(found, tolerance)
+    answers = run_onnx(found.model, images, "int8")
+    variant = describe(bundle, network, found, evidence, answers, calibration)
+    page = quantisation_page(bundle, network, found, evidence, answers, variant)
+    replace_files(bundle, {variant.file: found.model, REPORT: render(page).encode()}, {"int8": variant})
+    print(table(bundle, network, found, variant, len(found.model)))
     return 0
 
 
-def _write_variant(bundle: Bundle, int8: bytes, opset: int, result: Comparison) -> Variant:
-    """Put the file and then the manifest in their places; each is there completely or not at all."""
-    plain = bundle.variant("fp32")
-    variant = Variant(
-        file=MODEL_INT8,
-        opset=opset,
-        weights_dtype="float32",
-        map_tolerance=max(TOLERANCE_MARGIN * result.golden_map_error, plain.map_tolerance),
-        score_tolerance=max(TOLERANCE_MARGIN * result.golden_score_error, plain.score_tolerance),
-    )
-    manifest = bundle.manifest
-    temporary = bundle.path / f".{MODEL_INT8}.tmp"
-    try:
-        temporary.write_bytes(int8)
-        changed = {
-            "variants": {**manifest.variants, "int8": variant},
-            "files": {**manifest.files, MODEL_INT8: file_sha256(temporary)},
-        }
-        temporary.replace(bundle.path / MODEL_INT8)
-        write_manifest(bundle.path, manifest.model_copy(update=changed))
-    except OSError as error:
-        raise BundleError(f"bundle '{bundle.path}' cannot be written ({error})", "check its permissions") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return variant
-
-
-def _table(result: Comparison, fp32_bytes: int, int8_bytes: int, threshold: float, variant: Variant) -> str:
-    rows = [
-        ("", "fp32", "int8"),
-        ("file", f"{fp32_bytes / 1e6:.1f} MB", f"{int8_bytes / 1e6:.1f} MB"),
-        ("per frame, ONNX Runtime, 1 thread", f"{result.fp32_ms:.1f} ms", f"{result.int8_ms:.1f} ms"),
-        ("largest map error", "", f"{result.map_error:.2%}"),
-        ("  on golden vectors (allowed)", "", f"{result.golden_map_error:.2%} ({variant.map_tolerance:.2%})"),
-        (
-            "score error on golden vectors (allowed)",
-            "",
-            f"{result.golden_score_error:.2%} ({variant.score_tolerance:.2%})",
-        ),
-        ("score correlation", "", _correlation(result)),
-        (f"verdicts changed at score {threshold:.4g}", "", f"{result.flips} of {result.frames}"),
-    ]
-    return "\n".join(f"{name:<42}{plain:>10}{quantised:>18}" for name, plain, quantised in rows)
-
-
-def _correlation(result: Comparison) -> str:
-    return "undefined" if result.score_correlation is None else f"{result.score_correlation:.5f}"
+def _refuse_rejected(directory: Path, scores: Float, threshold: float) -> None:
+    rejected = int((scores >= threshold).sum())
+    if rejected > MAX_REJECTED * len(scores):
+        raise RefusedError(
+            f"fp32 rejects {rejected} of {len(scores)} pictures in '{directory}': these are no good parts of "
+            "the bundle's product, or not as its camera takes them",
+            "give pictures of good parts",
+        )

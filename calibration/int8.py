@@ -1,149 +1,122 @@
-"""INT8 by explicit Q/DQ: which tensors are quantised, with which scales, and nothing else.
-
-The rules are those that TensorRT's parser accepts: symmetric signed int8, one scale per tensor for activations and one
-per output channel for weights, each weight as Q/DQ pair, biases and outputs in floating point.
-"""
+"""A float32 network, ready to be given INT8 in any of its nodes."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
-from onnx.reference import ReferenceEvaluator
-from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
-from tqdm import tqdm
 
+from calibration.histogram import Histogram
+from calibration.qdq import insert_qdq
+from calibration.ranges import Method, clipping_limit
 from edge.errors import BundleError
 from edge.frame import Image
+from export.cost import multiply_accumulates
+from export.half import to_half
+from export.onnx_graph import fold_constants, group_of, links, name_nodes, weighted_nodes
+from export.probe import Probe
 
-QUANTISED_OPS = ("Conv", "Gemm", "MatMul")
-FOLDED_OPS = ("Cast", "Slice", "Transpose")
-_OPTIONS = {
-    "ActivationSymmetric": True,
-    "WeightSymmetric": True,
-    "QuantizeBias": False,
-    "AddQDQPairToWeight": True,
-    "DedicatedQDQPair": False,
-    "OpTypesToExcludeOutputQuantization": list(QUANTISED_OPS),
-    "QDQOpTypePerChannelSupportToAxis": {"Conv": 0, "MatMul": 1},
-    # ONNX Runtime computes a Conv's bias in int32 all the same, so a dead channel's tiny scale must not overflow it.
-    "QDQDisableWeightAdjustForInt32Bias": False,
-}
+Float = npt.NDArray[np.float32]
+MAX_MEAN_IMAGES = 16
 
 
-class _Frames:
-    """Calibration images one by one, as `quantize_static` asks for them."""
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A float32 network and the work in it.
 
-    def __init__(self, images: Image) -> None:
-        self._frames: Iterator[Image] = iter(tqdm(images, "calibrating", unit="image", disable=None))
+    Attributes:
+        model: its constants folded, its nodes named.
+        groups: names of the weighted nodes by group, in the order a frame passes them.
+        work: multiply-accumulates of a frame by node, attention's and the map's as well.
+        inputs: by weighted node, the tensor it reads.
+    """
 
-    def get_next(self) -> dict[str, Image] | None:
-        """The next input, None after the last."""
-        frame = next(self._frames, None)
-        return None if frame is None else {"image": frame[None]}
+    model: onnx.ModelProto
+    groups: Mapping[str, Sequence[str]]
+    work: Mapping[str, int]
+    inputs: Mapping[str, str]
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Everything that weighted nodes read, each once."""
+        return tuple(dict.fromkeys(self.inputs.values()))
+
+    def share(self, nodes: Collection[str]) -> float:
+        """What part of a frame's multiply-accumulates the nodes do, 0..1."""
+        return sum(self.work[node] for node in nodes) / sum(self.work.values())
 
 
-def quantise(model: onnx.ModelProto, images: Image) -> onnx.ModelProto:
-    """The same network with Q/DQ, its ranges the smallest and largest values that the images caused.
+@dataclass(frozen=True, eq=False)
+class Ranges:
+    """What the calibration images said.
 
-    Args:
-        model: float network with the input `image`; changed in place.
-        images: uint8 (N, H, W, 3), good parts.
+    Attributes:
+        histograms: of each tensor.
+        means: of each tensor's channels, float32 (C,).
+    """
+
+    histograms: Mapping[str, Histogram]
+    means: Mapping[str, Float]
+
+
+def prepare(fp32: bytes) -> Network:
+    """Take a bundle's fp32 network apart.
 
     Raises:
-        BundleError: the network has no weights that could be INT8.
+        BundleError: it has no weights that could be INT8.
+        EngineError: ONNX Runtime refuses it.
     """
+    model = onnx.load_from_string(fp32)
     fold_constants(model)
     name_nodes(model)
-    nodes = nodes_to_quantise(model)
-    if not nodes:
-        raise BundleError(f"the network has no {', '.join(QUANTISED_OPS)} with weights", "stay with fp32")
-    with tempfile.TemporaryDirectory() as directory:
-        plain, quantised = Path(directory) / "plain.onnx", Path(directory) / "int8.onnx"
-        # Its optimisation would merge MatMul and Add into something that is not quantised.
-        quant_pre_process(model, plain, skip_optimization=True, skip_symbolic_shape=True)
-        quantize_static(
-            plain,
-            quantised,
-            _Frames(images),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(QUANTISED_OPS),
-            nodes_to_quantize=nodes,
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options=_OPTIONS,
-        )
-        result = onnx.load(quantised)
-    keep_float_where_not_meant(result, set(nodes))
-    del result.graph.value_info[:]
-    del result.metadata_props[:]
-    onnx.checker.check_model(result)
-    return result
+    known = links(model)
+    weighted = weighted_nodes(model)
+    if not weighted:
+        raise BundleError("the network has no convolution or matrix product with weights", "stay with fp32")
+    groups: dict[str, list[str]] = {}
+    for node in weighted:
+        groups.setdefault(group_of(node, known), []).append(node.name)
+    inputs = {node.name: node.input[0] for node in weighted}
+    return Network(model, groups, multiply_accumulates(model), inputs)
 
 
-def fold_constants(model: onnx.ModelProto) -> None:
-    """Weights that the graph casts, cuts or transposes when it is loaded become plain float32 weights, in place.
+def channel_means(network: Network, images: Image) -> dict[str, Float]:
+    """Mean of every channel of the tensors, float32 (C,) each, over at most 16 of the images.
 
-    Only what is stored as a constant is quantised as a weight.
+    Args:
+        network: prepared.
+        images: uint8 (N, H, W, 3).
     """
-    graph = model.graph
-    constants = {tensor.name: np.asarray(numpy_helper.to_array(tensor)) for tensor in graph.initializer}
-    for node in list(graph.node):
-        if node.op_type in FOLDED_OPS and all(name in constants for name in node.input):
-            (value,) = ReferenceEvaluator(node).run(None, {name: constants[name] for name in node.input})
-            constants[node.output[0]] = np.asarray(value)
-            graph.initializer.append(numpy_helper.from_array(constants[node.output[0]], node.output[0]))
-            graph.node.remove(node)
-    read = {name for node in graph.node for name in node.input}
-    for tensor in list(graph.initializer):
-        if tensor.name not in read:
-            graph.initializer.remove(tensor)
+    count = min(len(images), MAX_MEAN_IMAGES)
+    sums: dict[str, npt.NDArray[np.float64]] = {}
+    probe = Probe(network.model, network.tensors)
+    for index in range(count):
+        for name, value in probe.run(images[index * len(images) // count]).items():
+            # Of an image (1, C, H, W) channels come first, of tokens (1, T, C) last.
+            axes = (0, 2, 3) if value.ndim == 4 else tuple(range(value.ndim - 1))
+            sums[name] = sums.get(name, 0.0) + value.mean(axis=axes, dtype=np.float64) / count
+    return {name: total.astype(np.float32) for name, total in sums.items()}
 
 
-def name_nodes(model: onnx.ModelProto) -> None:
-    """Give every nameless node a name, in place: nodes are chosen by name."""
-    for index, node in enumerate(model.graph.node):
-        node.name = node.name or f"{node.op_type}_{index}"
+def limits(network: Network, ranges: Ranges, methods: Mapping[str, Method]) -> dict[str, float]:
+    """Each tensor's range, by the method of the first group that reads it."""
+    found: dict[str, float] = {}
+    for group, nodes in network.groups.items():
+        for tensor in (network.inputs[node] for node in nodes):
+            if tensor not in found and group in methods:
+                found[tensor] = clipping_limit(ranges.histograms[tensor], methods[group])
+    return found
 
 
-def nodes_to_quantise(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes with a weight: Conv, Gemm and MatMul whose second input alone is a constant.
-
-    So attention's own products stay in floating point. So does everything after a product with a constant on the left:
-    weights stand on the right, and a matrix on the left is the smoothing of the map.
-    """
-    constants = {tensor.name for tensor in model.graph.initializer}
-    in_map: set[str] = set()
-    names = []
-    for node in model.graph.node:
-        if in_map.intersection(node.input) or (node.op_type == "MatMul" and node.input[0] in constants):
-            in_map.update(node.output)
-        elif node.op_type in QUANTISED_OPS and node.input[1] in constants:
-            names.append(node.name)
-    return names
+def quantise(network: Network, nodes: Collection[str], limit: Mapping[str, float], ranges: Ranges) -> bytes:
+    """The network with some of its nodes in INT8 and the rest in float32, as an ONNX file."""
+    return bytes(insert_qdq(network.model, nodes, limit, ranges.means).SerializeToString(deterministic=True))
 
 
-def keep_float_where_not_meant(model: onnx.ModelProto, quantised: set[str]) -> None:
-    """Undo that all readers of a quantised tensor read it quantised, in place.
-
-    Only the chosen nodes do, and an Add behind a Conv for its residual: together they run as one INT8 kernel.
-    """
-    made_by = {output: node for node in model.graph.node for output in node.output}
-
-    def is_made_by(name: str, op_type: str) -> bool:
-        return name in made_by and made_by[name].op_type == op_type
-
-    for node in model.graph.node:
-        residual = node.op_type == "Add" and any(is_made_by(name, "Conv") for name in node.input)
-        if node.name in quantised or residual or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            continue
-        for index, name in enumerate(node.input):
-            if is_made_by(name, "DequantizeLinear"):
-                node.input[index] = made_by[made_by[name].input[0]].input[0]
+def quantise_to_half(network: Network, nodes: Collection[str], limit: Mapping[str, float], ranges: Ranges) -> bytes:
+    """The same with the rest in half precision where that is safe."""
+    mixed = to_half(insert_qdq(network.model, nodes, limit, ranges.means))
+    return bytes(mixed.SerializeToString(deterministic=True))

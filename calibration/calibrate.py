@@ -1,0 +1,89 @@
+"""From good parts to an INT8 network: ranges, each group's method, and the largest part within the tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from calibration.evidence import Cost, Evidence, Tolerance
+from calibration.images import images_sha256
+from calibration.int8 import Network, Ranges, channel_means, limits, quantise, quantise_to_half
+from calibration.ranges import Method
+from calibration.selection import Candidate, Nodes, Selection, select
+from calibration.statistics import collect, statistics_key
+from edge.frame import Image
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """What a calibration found.
+
+    Attributes:
+        method_errors: map error of each group alone, by the method of its ranges.
+        methods: the method with the least error of each group.
+        selection: every set of nodes that was measured, and the chosen one.
+        model: the chosen network with the rest in half precision, ONNX; None where nothing is within the tolerance.
+        cost: of `model`; None as well.
+    """
+
+    method_errors: Mapping[str, Mapping[Method, float]]
+    methods: Mapping[str, Method]
+    selection: Selection
+    model: bytes | None
+    cost: Cost | None
+
+
+def measure_ranges(network: Network, images: Image, cache: Path) -> Ranges:
+    """Statistics of every tensor over the calibration images, kept in the cache directory.
+
+    Args:
+        network: prepared.
+        images: uint8 (N,256,256,3), good parts.
+        cache: made when missing; goes on with what an earlier call began.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    model = network.model.SerializeToString(deterministic=True)
+    store = cache / f"{statistics_key(model, images_sha256(images), network.tensors)[:32]}.npz"
+    return Ranges(collect(network.model, network.tensors, images, store), channel_means(network, images))
+
+
+def calibrate(
+    network: Network,
+    ranges: Ranges,
+    few: Evidence,
+    evidence: Evidence,
+    tolerance: Tolerance,
+    methods: Sequence[Method],
+) -> Calibrated:
+    """Choose and build.
+
+    Args:
+        network: prepared.
+        ranges: from `measure_ranges`.
+        few: the images that the methods are compared on.
+        evidence: the images that sets of nodes are judged on.
+        tolerance: what INT8 may cost.
+        methods: to choose from.
+    """
+    errors = {
+        group: {method: _alone(network, ranges, group, method, few) for method in methods} for group in network.groups
+    }
+    chosen = {group: min(by_method, key=by_method.__getitem__) for group, by_method in errors.items()}
+    limit = limits(network, ranges, chosen)
+
+    def measure(nodes: Nodes, label: str) -> Cost:
+        return evidence.cost(quantise(network, nodes, limit, ranges), label)
+
+    selection = select(network.groups, network.work, measure, tolerance)
+    best: Candidate | None = selection.chosen
+    if best is None:
+        return Calibrated(errors, chosen, selection, None, None)
+    model = quantise_to_half(network, best.nodes, limit, ranges)
+    return Calibrated(errors, chosen, selection, model, evidence.cost(model, "with the rest in half precision"))
+
+
+def _alone(network: Network, ranges: Ranges, group: str, method: Method, evidence: Evidence) -> float:
+    nodes = frozenset(network.groups[group])
+    model = quantise(network, nodes, limits(network, ranges, {group: method}), ranges)
+    return evidence.cost(model, f"{group}: {method}").map_error
