@@ -22,8 +22,10 @@ from edge.errors import BundleError, EngineError, InputError
 AMPERE = (8, 6)
 _KERNEL = re.compile(r"^Name: (?P<name>.+?), LayerType: (?P<type>\w+), Inputs: (?P<inputs>.*)$", re.MULTILINE)
 _TYPE = re.compile(r"Datatype: (\w+)")
-# Convolution, matrix product, and matrix products fused with what is around them; all others only move or map values.
+# Convolution, matrix product, matrix products fused with what is around them; all others only move or map values, but
+# for those with this in their name, which are a whole attention.
 _PRODUCTS = {"correlation", "gemm", "runtime_fusion"}
+_ATTENTION = "_mha_"
 _PRECISIONS = {"Float": "fp32", "Half": "fp16", "Int8": "int8"}
 
 
@@ -57,6 +59,11 @@ class Acceptance(BaseModel):
     def computes_in(self) -> Counter[str]:
         """How many convolutions and matrix products compute in each type."""
         return Counter(kernel.computes_in for kernel in self.kernels)
+
+    @property
+    def fused_attentions(self) -> int:
+        """How many attentions are one kernel each."""
+        return sum(_ATTENTION in kernel.name for kernel in self.kernels)
 
 
 def examine(onnx_file: Path, compute_capability: tuple[int, int] = AMPERE) -> Acceptance:
@@ -115,7 +122,7 @@ def kernels(log: list[str]) -> tuple[Kernel, ...]:
     return tuple(
         Kernel(name=found["name"], computes_in=_computes_in(found["type"], found["inputs"]))
         for found in _KERNEL.finditer(listing)
-        if found["type"] in _PRODUCTS
+        if found["type"] in _PRODUCTS or _ATTENTION in found["name"]
     )
 
 
