@@ -53,7 +53,7 @@ def insert_qdq(
         node.input[0] = pairs[node.input[0]][-1].output[0]
         weights.append(_dequantised_weight(result, node.input[1], values, scales, axis))
         node.input[1] = weights[-1].output[0]
-    ordered = weights
+    ordered = weights + [node for value in result.graph.input for node in pairs.get(value.name, [])]
     for node in result.graph.node:
         ordered.append(node)
         for name in node.output:
