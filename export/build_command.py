@@ -149,8 +149,9 @@ class BuildBar:
     """A progress bar that is told of a build; Ctrl-C ends the build at its next step."""
 
     def __init__(self, label: str) -> None:
-        self._bar = tqdm(desc=label, unit="step", disable=None, leave=False)
-        self._label, self._outermost = label, ""
+        form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+        self._bar = tqdm(desc=label, total=1.0, bar_format=form, disable=None, leave=False)
+        self._phases: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
         self._interrupted = False
 
@@ -162,25 +163,32 @@ class BuildBar:
         if self._interrupted and isinstance(error, EngineError):
             raise KeyboardInterrupt from error
 
+    @property
+    def share(self) -> float:
+        """How much of the build is done: a phase's steps count alike, and the phase within it is one of them."""
+        share = 0.0
+        for done, steps in reversed(self._phases.values()):
+            share = min(1.0, (done + share) / steps)
+        return share
+
     def begin(self, phase: str, parent: str | None, steps: int) -> None:
         with self._lock:
-            if parent is None:
-                self._outermost = phase
-                self._bar.reset(steps)
-            self._bar.set_description_str(f"{self._label}: {phase}")
+            self._phases[phase] = 0, steps
+            self._bar.set_postfix_str(phase)
 
     def step(self, phase: str, step: int) -> bool:
         try:
             with self._lock:
-                if phase == self._outermost:
-                    self._bar.update(step + 1 - self._bar.n)
+                self._phases[phase] = step + 1, self._phases[phase][1]
+                self._bar.update(max(0.0, self.share - self._bar.n))
         except KeyboardInterrupt:
             # TensorRT must not see the exception: it is told to stop, and the build fails then.
             self._interrupted = True
         return not self._interrupted
 
     def end(self, phase: str) -> None:
-        """Nothing: the next phase's name replaces this one's."""
+        with self._lock:
+            self._phases.pop(phase, None)
 
 
 def _not_installed(error: ImportError) -> AcceleratorError:

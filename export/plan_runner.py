@@ -66,8 +66,11 @@ class GpuPlanRunner:
         engine: Any = trt.Runtime(logger).deserialize_cuda_engine(plan)
         if engine is None:
             raise EngineError(f"TensorRT cannot load the plan it built ({messages.last_error()})")
-        execution = _Execution(engine, images[:1])
-        outputs = [execution.run(image[None]) for image in images]
+        try:
+            execution = _Execution(engine, images[:1])
+            outputs = [execution.run(image[None]) for image in images]
+        except cuda.Error as error:
+            raise EngineError(f"the GPU cannot run the plan ({error})", "free its memory and try again") from error
         maps, scores = (np.concatenate([out[name] for out in outputs]) for name in OUTPUTS)
         return maps, scores
 

@@ -252,16 +252,21 @@ def test_a_build_tells_its_phases_and_can_be_stopped(bundle: Bundle, options: Ca
     assert progress.phases[0][1] is None
 
 
-def test_an_interrupted_build_ends_as_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_: int) -> None:
+def test_an_interrupted_build_stops_and_ends_as_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
     def interrupted_build() -> None:
         with BuildBar("fp32") as bar:
             bar.begin("building", None, 2)
+            bar.begin("tactics", "building", 4)
             assert bar.step("tactics", 0)
+            assert bar.share == (0 + 1 / 4) / 2
+            bar.end("tactics")
+            assert bar.step("building", 0)
+            assert bar.share == 1 / 2
             monkeypatch.setattr(bar._bar, "update", interrupt)
-            assert not bar.step("building", 0)
+            assert not bar.step("building", 1)
             raise EngineError("cancelled")
 
     with pytest.raises(KeyboardInterrupt):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -77,7 +78,7 @@ def used(request: pytest.FixtureRequest) -> dict[str, Any]:
     """What came of every function of trt_compat with one version's bindings."""
     child = subprocess.run(
         [sys.executable, "-W", "error", "-c", USES],
-        env={"PYTHONPATH": f"{bindings(request.param)}:{ROOT}"},
+        env=os.environ | {"PYTHONPATH": f"{bindings(request.param)}:{ROOT}"},
         capture_output=True,
         text=True,
         check=False,
@@ -125,7 +126,7 @@ def type_check(tmp_path_factory: pytest.TempPathFactory) -> Any:
             # Where a signature names a class defined further down, NVIDIA's docstrings have no types.
             [sys.executable, "-m", "mypy", "--allow-untyped-calls", "--cache-dir", cache, *files],
             cwd=ROOT,
-            env={"MYPYPATH": str(bindings(version) / "stubs")},
+            env=os.environ | {"MYPYPATH": str(bindings(version) / "stubs")},
             capture_output=True,
             text=True,
             check=False,
