@@ -8,12 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.frame import Image
-from export.outputs import Outputs, run_onnx
+from export.outputs import Outputs, changed_verdicts, is_off_threshold, run_onnx
 from training.metrics.image import image_metrics
 from training.metrics.pixel import pixel_metrics
 
 Float64 = npt.NDArray[np.float64]
-ON_THRESHOLD = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +75,6 @@ class Evidence:
         self.masks = masks
         self._threshold = threshold
         self.reference = run_onnx(fp32, images, "fp32")
-        # The part that a threshold was fitted to lies on it, where the least change tips it; new parts hardly ever do.
-        self._counted = np.abs(self.reference.scores / threshold - 1) > ON_THRESHOLD
         self._figures = self._accuracy(self.reference)
 
     def cost(self, model: bytes, label: str) -> Cost:
@@ -92,10 +89,9 @@ class Evidence:
         """
         answers = run_onnx(model, self.images, label)
         ratios = answers.scores / self.reference.scores
-        scores = self.reference.scores[self._counted]
-        rejected = scores >= self._threshold
-        flips = rejected != (answers.scores[self._counted] >= self._threshold)
-        swapped = rejected[:, None] != (scores[:, None] * ratios >= self._threshold)
+        flips = changed_verdicts(self.reference.scores, answers.scores, self._threshold)
+        scores = self.reference.scores[is_off_threshold(self.reference.scores, self._threshold)]
+        swapped = (scores[:, None] >= self._threshold) != (scores[:, None] * ratios >= self._threshold)
         fell = self._figures - self._accuracy(answers)
         return Cost(
             map_error=float(np.abs(answers.maps - self.reference.maps).mean() / self.reference.maps.mean()),

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
 from calibration.images import data_settings, images_sha256
 from edge.bundle import Bundle
 from edge.engines.golden import contradiction
 from edge.errors import ImageError
 from edge.frame import Image
-from edge.manifest import Manifest, Parity, Precision
+from edge.manifest import Manifest, Precision
 from edge.verify import prove
-from export.outputs import Float, Outputs, measure_parity, run_onnx
+from export.outputs import Float, Outputs, run_onnx
 from training.data.good_parts import good_parts_sha256
 from training.data.labelled import read_labelled
 from training.thresholds import image_threshold, pixel_threshold
@@ -59,7 +57,7 @@ def refuse_seen(directory: Path, images: Image, manifest: Manifest) -> None:
 
 
 def fit(bundle: Bundle, images: Image, false_reject_rate: float, pixel_share: float) -> Manifest:
-    """The bundle's manifest with new thresholds, and parities that were measured at them.
+    """The bundle's manifest with new thresholds; the variants' parities name the threshold they were measured at.
 
     Args:
         bundle: its fp32 variant decides.
@@ -75,46 +73,12 @@ def fit(bundle: Bundle, images: Image, false_reject_rate: float, pixel_share: fl
         if not proof.is_ok:
             raise contradiction(f"the fp32 variant in {proof.engine}", proof.result, proof.variant)
     found, sha256 = _run(bundle, "fp32", images), images_sha256(images)
-    manifest = bundle.manifest
-    fitted = {
-        "image_threshold": image_threshold(found.scores, false_reject_rate, sha256),
-        "pixel_threshold": pixel_threshold(found.maps, false_reject_rate, sha256, pixel_share),
-    }
-    changed = manifest.model_copy(update=fitted)
-    if changed.image_threshold.value == manifest.image_threshold.value:
-        return changed
-    every = -(-len(images) // MAX_PARITY_IMAGES)
-    reference = Outputs(found.maps[::every], found.scores[::every])
-    parities = measure_parities(bundle, images[::every], reference, changed.image_threshold.value)
-    variants = {
-        precision: variant.model_copy(update={"parity": parities.get(precision)})
-        for precision, variant in manifest.variants.items()
-    }
-    return changed.model_copy(update={"variants": variants})
-
-
-def measure_parities(bundle: Bundle, images: Image, fp32: Outputs, threshold: float) -> Mapping[Precision, Parity]:
-    """Each variant's parity anew, of those that had one: verdicts that flip do so at a certain threshold.
-
-    On the golden vectors, and for variants other than fp32 on good parts as well.
-
-    Args:
-        bundle: with the variants.
-        images: uint8 (N, 256, 256, 3), good parts.
-        fp32: the fp32 variant's outputs for them.
-        threshold: image score from which a part is NG.
-    """
-    golden, parities = bundle.golden(), {}
-    vectors = _run(bundle, "fp32", golden.image)
-    for precision in [name for name, variant in bundle.manifest.variants.items() if variant.parity is not None]:
-        if precision == "fp32":
-            reference, other = Outputs(golden.anomaly_map, golden.score), vectors
-            name, data_sha256 = bundle.manifest.golden.reference, images_sha256(golden.image)
-        else:
-            reference, other = _joined(vectors, fp32), _run(bundle, precision, np.concatenate([golden.image, images]))
-            name, data_sha256 = f"the fp32 variant in ONNX Runtime {ort.__version__}", images_sha256(images)
-        parities[precision] = measure_parity(reference, other, name, threshold, data_sha256)
-    return parities
+    return bundle.manifest.model_copy(
+        update={
+            "image_threshold": image_threshold(found.scores, false_reject_rate, sha256),
+            "pixel_threshold": pixel_threshold(found.maps, false_reject_rate, sha256, pixel_share),
+        }
+    )
 
 
 def score_labelled(bundle: Bundle, directory: Path) -> LabelledScores:
@@ -132,7 +96,3 @@ def score_labelled(bundle: Bundle, directory: Path) -> LabelledScores:
 
 def _run(bundle: Bundle, precision: Precision, images: Image) -> Outputs:
     return run_onnx(bundle.path / bundle.variant(precision).file, images, precision)
-
-
-def _joined(first: Outputs, second: Outputs) -> Outputs:
-    return Outputs(np.concatenate([first.maps, second.maps]), np.concatenate([first.scores, second.scores]))

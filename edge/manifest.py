@@ -50,7 +50,8 @@ class Parity(_Strict):
     map_error: float = Field(ge=0, description="largest |map - reference|, as a share of the reference's largest value")
     score_error: float = Field(ge=0, description="largest |score - reference|, as a share of the reference score")
     score_correlation: float | None = Field(description="Pearson's; None when either side's scores are all equal")
-    flips: int = Field(ge=0, description="verdicts that changed at the image threshold")
+    threshold: float = Field(gt=0, description="image score from which a part was NG when flips were counted")
+    flips: int = Field(ge=0, description="verdicts that changed")
 
 
 class QuantisedGroup(_Strict):

@@ -63,7 +63,7 @@ class Material:
     Attributes:
         template: (256,256,3), kept for people to look at.
         held_out: (n,256,256,3), good parts that no training saw; the thresholds come from all of them.
-        compared: (m,256,256,3), what the variants are compared on.
+        compared: (m,256,256,3), what the variants are compared on: good parts, then the same with synthetic defects.
         golden: (K,256,256,3), inputs of the golden vectors.
     """
 

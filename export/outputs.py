@@ -19,7 +19,9 @@ from edge.manifest import Parity
 from training.networks.detector import Detector
 
 Float = npt.NDArray[np.float32]
+Bool = npt.NDArray[np.bool_]
 BATCH = 4
+ON_THRESHOLD = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +97,22 @@ def measure_parity(reference: Outputs, other: Outputs, name: str, threshold: flo
         map_error=float(np.abs(other.maps - reference.maps).max() / reference.maps.max()),
         score_error=float(np.abs(other.scores / reference.scores - 1).max()),
         score_correlation=float(np.corrcoef(reference.scores, other.scores)[0, 1]) if varies else None,
-        flips=int(((reference.scores >= threshold) != (other.scores >= threshold)).sum()),
+        threshold=threshold,
+        flips=int(changed_verdicts(reference.scores, other.scores, threshold).sum()),
     )
+
+
+def is_off_threshold(scores: Float, threshold: float) -> Bool:
+    """Which scores are not the threshold's own, bool (N,).
+
+    The part that a threshold was fitted to lies on it, where any rounding tips its verdict; new parts hardly ever do.
+    """
+    return np.asarray(np.abs(scores / threshold - 1) > ON_THRESHOLD)
+
+
+def changed_verdicts(reference: Float, other: Float, threshold: float) -> Bool:
+    """Whose verdict differs, bool (N,), but for the part that the threshold was fitted to."""
+    return np.asarray(((reference >= threshold) != (other >= threshold)) & is_off_threshold(reference, threshold))
 
 
 def _in_batches(answer: Callable[[Image], tuple[Float, Float]], images: Image, label: str) -> Outputs:

@@ -126,27 +126,6 @@ def bars(names: Sequence[str], values: Sequence[float], limit_line: float | None
     return _png(figure, axes)
 
 
-def curves(
-    x: Sequence[float] | Sequence[str], series: Mapping[str, Sequence[float]], axis_labels: tuple[str, str]
-) -> bytes:
-    """A line with marks for each series, over numbers or names; logarithmic where values spread widely.
-
-    Args:
-        x: (n,).
-        series: name and (n,) values of each, six at most.
-        axis_labels: from left to right and upwards.
-    """
-    figure, axes = _plot()
-    for (name, values), (colour, marker) in zip(series.items(), _SERIES, strict=False):
-        axes.plot(np.asarray(x), list(values), marker=marker, color=colour, linewidth=1.5, label=name)
-    shown = [value for values in series.values() for value in values]
-    if min(shown) > 0 and max(shown) > _LOG_SPREAD * min(shown):
-        axes.set_yscale("log")
-    axes.set(xlabel=axis_labels[0], ylabel=axis_labels[1])
-    axes.legend()
-    return _png(figure, axes)
-
-
 def heat_colours() -> bytes:
     """What the colours of `side_by_side` mean: from 0 over the limit in the middle to FULL_SCALE times it."""
     return encode_rgb(colour_scale(512, 24))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.pictures import bars, curves, fitting_gain, heat_colours, score_histogram, score_scatter, side_by_side
+from export.pictures import bars, fitting_gain, heat_colours, score_histogram, score_scatter, side_by_side
 
 SIDE_PX, GAP_PX = 32, 8
 
@@ -79,12 +79,6 @@ def test_columns_are_the_image_its_heat_maps_and_their_difference() -> None:
 @pytest.mark.parametrize("limit", [None, 0.5])
 def test_bars(limit: float | None) -> None:
     assert decode(bars(["stem", "encoder", "head"], [0.1, 0.5, 0.9], limit, "error")).std() > 5
-
-
-@pytest.mark.parametrize("x", [[1.0, 10.0], ["minmax", "entropy"]])
-def test_curves_over_numbers_and_names(x: list[float] | list[str]) -> None:
-    assert decode(curves(x, {"stem": [1.0, 2.0], "head": [0.0, 500.0]}, ("method", "error"))).std() > 5
-    assert decode(curves(x, {"stem": [1.0, 2.0], "head": [1e-3, 500.0]}, ("method", "error"))).std() > 5
 
 
 def test_the_scale_begins_grey() -> None:

@@ -49,4 +49,4 @@ class DataSettings(BaseModel):
     @property
     def preprocessing(self) -> Preprocessing:
         """The same for the bundle."""
-        return Preprocessing(input_size_px=INPUT_SIZE_PX, roi_xywh=self.roi_xywh)
+        return Preprocessing(input_size_px=INPUT_SIZE_PX, roi_xywh=self.roi_xywh, white_level=self.white_level)
