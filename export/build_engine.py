@@ -76,7 +76,7 @@ def build_plan(
     del monitor
     if plan is None:
         raise EngineError(
-            f"TensorRT {trt.__version__} cannot build '{onnx_file}' ({messages.last_error() or 'it gives no reason'})",
+            f"TensorRT {trt.__version__} cannot build '{onnx_file}' ({messages.last_error()})",
             "free memory, give --workspace-mib, or choose another precision",
         )
     measured: Any = config.get_timing_cache().serialize()

@@ -51,9 +51,9 @@ class Messages:
             self.lines.append((severity.name, text.strip()))
 
     def last_error(self) -> str:
-        """The first line of the last error; empty when there was none."""
+        """The first line of the last error."""
         errors = [text for severity, text in self.lines if severity in ("INTERNAL_ERROR", "ERROR")]
-        return errors[-1].splitlines()[0] if errors else ""
+        return errors[-1].splitlines()[0] if errors else "it gives no reason"
 
 
 @cache

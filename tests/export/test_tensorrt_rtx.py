@@ -12,10 +12,12 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from calibration.qdq import channel_axis, insert_qdq
 from edge.manifest import Precision
 from export.acceptance import Acceptance, examine
 from export.graph import detector_graph
 from export.half import to_half
+from export.onnx_graph import fold_constants, links, name_nodes, weighted_nodes
 from export.to_onnx import write_onnx
 from training.networks.backbones import BackboneName, build_backbone
 from training.networks.tfanet import PRESETS, PresetName, TFANet
@@ -53,6 +55,22 @@ def test_half_precision_is_what_the_file_says_and_fuses_attention(tmp_path: Path
     assert set(found.computes_in) == {"fp16", "fp32"}
     assert found.fused_attentions == sum(node.op_type == "Softmax" for node in half.graph.node)
     assert found.computes_in["fp16"] > found.computes_in["fp32"]
+
+
+def test_int8_is_what_the_file_says(tmp_path: Path) -> None:
+    model = onnx.load(DEMO)
+    fold_constants(model)
+    name_nodes(model)
+    known, nodes = links(model), weighted_nodes(model)
+    channels = {node.input[0]: known.weight(node).shape[1 - channel_axis(node)] for node in nodes}
+    # The ranges decide what the numbers are, not in which type they are computed.
+    means = {name: np.zeros(count, np.float32) for name, count in channels.items()}
+    quantised = insert_qdq(model, [node.name for node in nodes], dict.fromkeys(channels, 1.0), means)
+    onnx.save(to_half(quantised), tmp_path / "int8.onnx")
+    found = accepted(tmp_path / "int8.onnx")
+    assert (found.layers["QUANTIZE"], found.layers["DEQUANTIZE"]) == (len(channels), len(channels) + len(nodes))
+    assert found.computes_in["int8"] == len(nodes)
+    assert found.fused_attentions == sum(node.op_type == "Softmax" for node in model.graph.node)
 
 
 @pytest.mark.slow
