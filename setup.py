@@ -78,6 +78,7 @@ setup(
             "ablate = training.ablation:add_command [training]",
             "threshold = calibration.threshold:add_command [training]",
             "build = export.build_command:add_command [jetson]",
+            "export = export.command:add_command [training]",
             "train = training.command:add_command [training]",
             "evaluate = training.evaluation.command:add_command [training]",
             "verify = edge.verify:add_command",

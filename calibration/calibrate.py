@@ -8,9 +8,9 @@ from pathlib import Path
 
 from calibration.evidence import Cost, Evidence, Tolerance
 from calibration.images import images_sha256
-from calibration.int8 import Network, Ranges, channel_means, limits, quantise, quantise_to_half
+from calibration.int8 import Network, Ranges, channel_means, limits, quantise
 from calibration.ranges import Method
-from calibration.selection import Candidate, Nodes, Selection, select
+from calibration.selection import Nodes, Selection, select
 from calibration.statistics import collect, statistics_key
 from edge.frame import Image
 
@@ -23,15 +23,13 @@ class Calibrated:
         method_errors: map error of each group alone, by the method of its ranges.
         methods: the method with the least error of each group.
         selection: every set of nodes that was measured, and the chosen one.
-        model: the chosen network with the rest in half precision, ONNX; None where nothing is within the tolerance.
-        cost: of `model`; None as well.
+        model: of the chosen set, ONNX; None where nothing is within the tolerance.
     """
 
     method_errors: Mapping[str, Mapping[Method, float]]
     methods: Mapping[str, Method]
     selection: Selection
     model: bytes | None
-    cost: Cost | None
 
 
 def measure_ranges(network: Network, images: Image, cache: Path) -> Ranges:
@@ -76,11 +74,9 @@ def calibrate(
         return evidence.cost(quantise(network, nodes, limit, ranges), label)
 
     selection = select(network.groups, network.work, measure, tolerance)
-    best: Candidate | None = selection.chosen
-    if best is None:
-        return Calibrated(errors, chosen, selection, None, None)
-    model = quantise_to_half(network, best.nodes, limit, ranges)
-    return Calibrated(errors, chosen, selection, model, evidence.cost(model, "with the rest in half precision"))
+    best = selection.chosen
+    model = None if best is None else quantise(network, best.nodes, limit, ranges)
+    return Calibrated(errors, chosen, selection, model)
 
 
 def _alone(network: Network, ranges: Ranges, group: str, method: Method, evidence: Evidence) -> float:

@@ -83,7 +83,6 @@ def _handle(arguments: argparse.Namespace) -> int:
     bundle = load_bundle(arguments.bundle)
     settings, threshold = bundle.manifest.preprocessing, bundle.manifest.image_threshold.value
     fp32 = (bundle.path / bundle.variant("fp32").file).read_bytes()
-    network = prepare(fp32)
     calibration, good = split(read_images(arguments.images, settings, arguments.limit))
     if arguments.labelled is None:
         images, masks = with_synthetic_defects(good)
@@ -91,6 +90,7 @@ def _handle(arguments: argparse.Namespace) -> int:
         images, masks = with_labelled_defects(good, arguments.labelled, settings)
     evidence = Evidence(fp32, images, masks, threshold)
     _refuse_rejected(arguments.images, evidence.reference.scores[: len(good)], threshold)
+    network = prepare(fp32, calibration)
     found = calibrate(
         network,
         measure_ranges(network, calibration, arguments.cache),
@@ -99,7 +99,7 @@ def _handle(arguments: argparse.Namespace) -> int:
         tolerance := Tolerance(arguments.max_flips, arguments.max_auroc_drop, arguments.max_aupro_drop),
         get_args(Method) if arguments.method == "auto" else (arguments.method,),
     )
-    if found.model is None or found.cost is None or not tolerance.allows(found.cost):
+    if found.model is None:
         raise refusal(found, tolerance)
     answers = run_onnx(found.model, images, "int8")
     variant = describe(bundle, network, found, evidence, answers, calibration)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from calibration.equalise import equalise
 from calibration.histogram import Histogram
 from calibration.qdq import insert_qdq
 from calibration.ranges import Method, clipping_limit
@@ -62,8 +63,12 @@ class Ranges:
     means: Mapping[str, Float]
 
 
-def prepare(fp32: bytes) -> Network:
-    """Take a bundle's fp32 network apart.
+def prepare(fp32: bytes, images: Image) -> Network:
+    """Take a bundle's fp32 network apart, and bring its channels to like ranges.
+
+    Args:
+        fp32: the ONNX file.
+        images: uint8 (N, H, W, 3), good parts to calibrate on.
 
     Raises:
         BundleError: it has no weights that could be INT8.
@@ -80,7 +85,7 @@ def prepare(fp32: bytes) -> Network:
     for node in weighted:
         groups.setdefault(group_of(node, known), []).append(node.name)
     inputs = {node.name: node.input[0] for node in weighted}
-    return Network(model, groups, multiply_accumulates(model), inputs)
+    return Network(equalise(model, images), groups, multiply_accumulates(model), inputs)
 
 
 def channel_means(network: Network, images: Image) -> dict[str, Float]:
@@ -112,11 +117,6 @@ def limits(network: Network, ranges: Ranges, methods: Mapping[str, Method]) -> d
 
 
 def quantise(network: Network, nodes: Collection[str], limit: Mapping[str, float], ranges: Ranges) -> bytes:
-    """The network with some of its nodes in INT8 and the rest in float32, as an ONNX file."""
-    return bytes(insert_qdq(network.model, nodes, limit, ranges.means).SerializeToString(deterministic=True))
-
-
-def quantise_to_half(network: Network, nodes: Collection[str], limit: Mapping[str, float], ranges: Ranges) -> bytes:
-    """The same with the rest in half precision where that is safe."""
+    """The network as an ONNX file: some of its nodes in INT8, the rest in half precision where that is safe."""
     mixed = to_half(insert_qdq(network.model, nodes, limit, ranges.means))
     return bytes(mixed.SerializeToString(deterministic=True))

@@ -17,11 +17,12 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from calibration.ranges import LEVELS
 from edge.errors import EngineError
 from export.onnx_graph import Links, drop_unread_constants, links, weighted_nodes
 
 Float = npt.NDArray[np.float32]
-LEVELS = 127
+
 _MIN_SCALE = 1e-12
 
 

@@ -34,14 +34,14 @@ def quantisation_page(
     quantisation, parity = variant.quantisation, variant.parity
     assert quantisation is not None
     assert parity is not None
-    assert found.cost is not None
+    assert found.selection.chosen is not None
     name = f"{bundle.manifest.name} {bundle.manifest.version}"
     return Page(
         title=f"{name}: does INT8 decide as fp32 does?",
         summary=(
             f"{percent(quantisation.int8_share)} of the multiply-accumulates of a frame are in INT8, the rest of the "
             "network in half precision; softmax, normalisation and the anomaly map stay in float32.",
-            f"{parity.flips} of {parity.images} verdicts changed. {_accuracy(found.cost)}",
+            f"{parity.flips} of {parity.images} verdicts changed. {_accuracy(found.selection.chosen.cost)}",
             "Defects are needed to see what INT8 does to accuracy. Unless labelled ones were given, a program drew "
             "them onto good parts: good enough to compare two precisions, never to judge the detector.",
         ),
@@ -83,7 +83,7 @@ def _parts(network: Network, found: Calibrated, quantisation: Quantisation) -> S
     table = Table(
         ("part", "work", *methods, "taken", "score error", "layers in INT8"),
         rows,
-        "Each part alone in INT8, all others in float32. Under the methods: the mean map error of ranges chosen so, as "
+        "Each part alone in INT8, the others in half precision. Below the methods: the mean map error of such ranges as "
         "a share of the mean map, on a few images. Score error: mean, on all images.",
     )
     sensitivity = Figure(

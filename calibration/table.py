@@ -7,7 +7,6 @@ from pathlib import Path
 from calibration.calibrate import Calibrated
 from calibration.evidence import Cost, Tolerance
 from calibration.int8 import Network
-from calibration.selection import Candidate
 from edge.bundle import Bundle
 from edge.errors import RefusedError
 from edge.manifest import Variant
@@ -15,7 +14,7 @@ from edge.manifest import Variant
 
 def table(bundle: Bundle, network: Network, found: Calibrated, variant: Variant, size_bytes: int) -> str:
     """What each part of the network costs in INT8, what was chosen, and how far the result is from fp32."""
-    assert found.cost is not None
+    assert found.selection.chosen is not None
     assert variant.quantisation is not None
     layers = {group.name: f"{group.layers} of {group.of_layers}" for group in variant.quantisation.groups}
     rows = [("part of the network", "work", "ranges", "map error", "score error", "layers in INT8")]
@@ -24,7 +23,7 @@ def table(bundle: Bundle, network: Network, found: Calibrated, variant: Variant,
         errors = f"{single.map_error:.2%}", f"{single.score_error:.2%}"
         row = group, f"{network.share(nodes):.1%}", found.methods[group], *errors, layers.get(group, "none")
         rows.append(row)
-    cost, total = found.cost, variant.quantisation.int8_share
+    cost, total = found.selection.chosen.cost, variant.quantisation.int8_share
     rows.append(("int8, the rest fp16", f"{total:.1%}", "", f"{cost.map_error:.2%}", f"{cost.score_error:.2%}", ""))
     lines = [f"{row[0]:<21}{row[1]:>7}{row[2]:>12}{row[3]:>11}{row[4]:>13}{row[5]:>16}" for row in rows]
     fp32_bytes = (bundle.path / bundle.variant("fp32").file).stat().st_size
@@ -38,11 +37,7 @@ def table(bundle: Bundle, network: Network, found: Calibrated, variant: Variant,
 
 def refusal(found: Calibrated, tolerance: Tolerance) -> RefusedError:
     """Why there is no INT8 variant, with the candidate that came closest."""
-    candidates = [*found.selection.tried]
-    if found.selection.chosen is not None and found.cost is not None:
-        chosen = found.selection.chosen
-        candidates.append(Candidate(f"{chosen.label}, with the rest in fp16", chosen.nodes, found.cost))
-    closest = min(candidates, key=lambda candidate: tolerance.excess(candidate.cost))
+    closest = min(found.selection.tried, key=lambda candidate: tolerance.excess(candidate.cost))
     return RefusedError(
         f"no part of the network stays within {tolerance.flip_share:.2%} changed verdicts, {tolerance.auroc:.2%} AUROC "
         f"and {tolerance.aupro:.2%} AUPRO in INT8; closest is INT8 in {closest.label}: {_accuracy(closest.cost)}",

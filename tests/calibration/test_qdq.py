@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from onnx import numpy_helper
 
-from calibration.qdq import LEVELS, dequantise_weight, insert_qdq, quantise_weight
+from calibration.qdq import dequantise_weight, insert_qdq, quantise_weight
+from calibration.ranges import LEVELS
 
 NETWORK = """
 <ir_version: 9, opset_import: ["": 17]>
