@@ -10,7 +10,7 @@ from calibration.evidence import Cost, Evidence, Tolerance
 from calibration.images import images_sha256
 from calibration.int8 import Network, Ranges, channel_means, limits, quantise
 from calibration.ranges import Method
-from calibration.selection import Nodes, Selection, select
+from calibration.selection import Measure, Selection, select
 from calibration.statistics import collect, statistics_key
 from edge.frame import Image
 
@@ -20,16 +20,21 @@ class Calibrated:
     """What a calibration found.
 
     Attributes:
-        method_errors: map error of each group alone, by the method of its ranges.
-        methods: the method with the least error of each group.
+        by_method: what each group alone costs, by the method of its ranges; on a few images.
+        methods: the method with the least map error, of each group.
         selection: every set of nodes that was measured, and the chosen one.
         model: of the chosen set, ONNX; None where nothing is within the tolerance.
     """
 
-    method_errors: Mapping[str, Mapping[Method, float]]
+    by_method: Mapping[str, Mapping[Method, Cost]]
     methods: Mapping[str, Method]
     selection: Selection
     model: bytes | None
+
+    @property
+    def singles(self) -> Mapping[str, Cost]:
+        """What each group alone costs with the ranges taken."""
+        return {group: costs[self.methods[group]] for group, costs in self.by_method.items()}
 
 
 def measure_ranges(network: Network, images: Image, cache: Path) -> Ranges:
@@ -64,22 +69,29 @@ def calibrate(
         tolerance: what INT8 may cost.
         methods: to choose from.
     """
-    errors = {
+    by_method = {
         group: {method: _alone(network, ranges, group, method, few) for method in methods} for group in network.groups
     }
-    chosen = {group: min(by_method, key=by_method.__getitem__) for group, by_method in errors.items()}
-    limit = limits(network, ranges, chosen)
+    taken = {group: min(costs, key=lambda method: costs[method].map_error) for group, costs in by_method.items()}
+    limit = limits(network, ranges, taken)
 
-    def measure(nodes: Nodes, label: str) -> Cost:
-        return evidence.cost(quantise(network, nodes, limit, ranges), label)
+    def measured_on(evidence: Evidence) -> Measure:
+        return lambda nodes, label: evidence.cost(quantise(network, nodes, limit, ranges), label)
 
-    selection = select(network.groups, network.work, measure, tolerance)
+    selection = select(
+        network.groups,
+        {group: costs[taken[group]] for group, costs in by_method.items()},
+        network.work,
+        measured_on(few),
+        measured_on(evidence),
+        tolerance,
+    )
     best = selection.chosen
     model = None if best is None else quantise(network, best.nodes, limit, ranges)
-    return Calibrated(errors, chosen, selection, model)
+    return Calibrated(by_method, taken, selection, model)
 
 
-def _alone(network: Network, ranges: Ranges, group: str, method: Method, evidence: Evidence) -> float:
+def _alone(network: Network, ranges: Ranges, group: str, method: Method, evidence: Evidence) -> Cost:
     nodes = frozenset(network.groups[group])
     model = quantise(network, nodes, limits(network, ranges, {group: method}), ranges)
-    return evidence.cost(model, f"{group}: {method}").map_error
+    return evidence.cost(model, f"{group}: {method}")

@@ -67,24 +67,24 @@ def _facts(bundle: Bundle, quantisation: Quantisation, variant: Variant) -> tupl
 
 def _parts(network: Network, found: Calibrated, quantisation: Quantisation) -> Section:
     layers = {group.name: f"{group.layers} of {group.of_layers}" for group in quantisation.groups}
-    singles = found.selection.singles
+    singles = found.singles
     rows = tuple(
         (
             group,
             percent(network.share(nodes)),
-            *(percent(error) for error in found.method_errors[group].values()),
+            *(percent(cost.map_error) for cost in found.by_method[group].values()),
             found.methods[group],
             percent(singles[group].score_error),
             layers.get(group, "none"),
         )
         for group, nodes in network.groups.items()
     )
-    methods = next(iter(found.method_errors.values()))
+    methods = next(iter(found.by_method.values()))
     table = Table(
         ("part", "work", *methods, "taken", "score error", "layers in INT8"),
         rows,
-        "Each part alone in INT8, the others in half precision. Below the methods: the mean map error of such ranges as "
-        "a share of the mean map, on a few images. Score error: mean, on all images.",
+        "Each part alone in INT8, the others in half precision, on a few of the images. Below the methods: mean map "
+        "error of such ranges, as a share of the mean map. Score error: the mean, with the ranges taken.",
     )
     sensitivity = Figure(
         bars(list(singles), [100 * cost.map_error for cost in singles.values()], None, "mean map error, %"),

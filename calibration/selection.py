@@ -25,18 +25,21 @@ class Selection:
     """What was measured, and what came of it.
 
     Attributes:
-        singles: each group alone.
         tried: sets of groups and of nodes, in this order.
         chosen: the largest within the tolerance; None where none is.
     """
 
-    singles: Mapping[str, Cost]
     tried: Sequence[Candidate]
     chosen: Candidate | None
 
 
 def select(
-    groups: Mapping[str, Sequence[str]], work: Mapping[str, int], measure: Measure, tolerance: Tolerance
+    groups: Mapping[str, Sequence[str]],
+    singles: Mapping[str, Cost],
+    work: Mapping[str, int],
+    glance: Measure,
+    measure: Measure,
+    tolerance: Tolerance,
 ) -> Selection:
     """Leave out the group that costs most for its work until the rest is within the tolerance, then take nodes back.
 
@@ -44,11 +47,12 @@ def select(
 
     Args:
         groups: names of their nodes.
+        singles: what each group alone costs.
         work: multiply-accumulates by node.
-        measure: what a set of nodes costs; its second argument says what is measured.
+        glance: what a set of nodes costs, roughly, to rank single nodes by; its second argument says what is measured.
+        measure: the same in earnest.
         tolerance: what the result may cost.
     """
-    singles = {name: measure(frozenset(nodes), f"{name} alone") for name, nodes in groups.items()}
     harm = {name: singles[name].map_error ** 2 / sum(work[node] for node in nodes) for name, nodes in groups.items()}
     kept, left_out = sorted(groups, key=harm.__getitem__), list[str]()
     tried: list[Candidate] = []
@@ -60,26 +64,24 @@ def select(
             break
         left_out.append(kept.pop())
     if not kept:
-        return Selection(singles, tried, None)
+        return Selection(tried, None)
     chosen = tried[-1]
     for name in reversed(left_out):
-        back = _take_back(chosen, name, groups[name], work, measure, tolerance, tried)
-        chosen = back or chosen
-    return Selection(singles, tried, chosen)
+        harm = {node: glance(frozenset({node}), f"{name}: {node}").map_error ** 2 / work[node] for node in groups[name]}
+        ranked = sorted(groups[name], key=harm.__getitem__)
+        chosen = _take_back(chosen, name, ranked, measure, tolerance, tried) or chosen
+    return Selection(tried, chosen)
 
 
 def _take_back(
     chosen: Candidate,
     group: str,
-    nodes: Sequence[str],
-    work: Mapping[str, int],
+    ranked: Sequence[str],
     measure: Measure,
     tolerance: Tolerance,
     tried: list[Candidate],
 ) -> Candidate | None:
     """As many nodes of a group that was left out as the tolerance allows, the least harmful first; by bisection."""
-    harm = {node: measure(frozenset({node}), f"{group}: {node}").map_error ** 2 / work[node] for node in nodes}
-    ranked = sorted(nodes, key=harm.__getitem__)
     low, high, best = 0, len(ranked), None
     while high - low > 1:
         count = (low + high) // 2

@@ -19,7 +19,7 @@ def table(bundle: Bundle, network: Network, found: Calibrated, variant: Variant,
     layers = {group.name: f"{group.layers} of {group.of_layers}" for group in variant.quantisation.groups}
     rows = [("part of the network", "work", "ranges", "map error", "score error", "layers in INT8")]
     for group, nodes in network.groups.items():
-        single = found.selection.singles[group]
+        single = found.singles[group]
         errors = f"{single.map_error:.2%}", f"{single.score_error:.2%}"
         row = group, f"{network.share(nodes):.1%}", found.methods[group], *errors, layers.get(group, "none")
         rows.append(row)
