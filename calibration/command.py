@@ -90,7 +90,7 @@ def _handle(arguments: argparse.Namespace) -> int:
         images, masks = with_labelled_defects(good, arguments.labelled, settings)
     evidence = Evidence(fp32, images, masks, threshold)
     _refuse_rejected(arguments.images, evidence.reference.scores[: len(good)], threshold)
-    network = prepare(fp32, calibration)
+    network = prepare(fp32)
     found = calibrate(
         network,
         measure_ranges(network, calibration, arguments.cache),

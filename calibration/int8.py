@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from calibration.equalise import equalise
 from calibration.histogram import Histogram
 from calibration.qdq import insert_qdq
 from calibration.ranges import Method, clipping_limit
@@ -63,12 +62,8 @@ class Ranges:
     means: Mapping[str, Float]
 
 
-def prepare(fp32: bytes, images: Image) -> Network:
-    """Take a bundle's fp32 network apart, and bring its channels to like ranges.
-
-    Args:
-        fp32: the ONNX file.
-        images: uint8 (N, H, W, 3), good parts to calibrate on.
+def prepare(fp32: bytes) -> Network:
+    """Take a bundle's fp32 network apart.
 
     Raises:
         BundleError: it has no weights that could be INT8.
@@ -85,7 +80,7 @@ def prepare(fp32: bytes, images: Image) -> Network:
     for node in weighted:
         groups.setdefault(group_of(node, known), []).append(node.name)
     inputs = {node.name: node.input[0] for node in weighted}
-    return Network(equalise(model, images), groups, multiply_accumulates(model), inputs)
+    return Network(model, groups, multiply_accumulates(model), inputs)
 
 
 def channel_means(network: Network, images: Image) -> dict[str, Float]:

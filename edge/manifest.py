@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION: Final = 2
+MAX_NAME_LENGTH, MAX_VERSION_LENGTH = 64, 32
 MANIFEST_NAME = "manifest.json"
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -130,8 +131,8 @@ class Manifest(_Strict):
     """`manifest.json`."""
 
     schema_version: Literal[2]
-    name: str = Field(min_length=1, max_length=64)
-    version: str = Field(min_length=1, max_length=32)
+    name: str = Field(min_length=1, max_length=MAX_NAME_LENGTH)
+    version: str = Field(min_length=1, max_length=MAX_VERSION_LENGTH)
     detector: Literal["tfanet"]
     preset: str
     backbone: str

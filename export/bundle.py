@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-import cv2
 import numpy as np
 import onnx
 import torch
@@ -33,6 +32,7 @@ from edge.manifest import (
 from export.half import to_half
 from export.onnx_graph import weights_dtype
 from export.outputs import Outputs, measure_parity, run_onnx, run_torch
+from export.pictures import encode_rgb
 from export.to_onnx import OPSET, write_onnx
 from training.networks.backbones import IMAGENET_MEAN, IMAGENET_STD
 from training.networks.detector import Detector
@@ -140,7 +140,7 @@ def write_bundle(
     if "fp16" in precisions:
         half = to_half(onnx.load(out / model_file("fp32")))
         (out / model_file("fp16")).write_bytes(half.SerializeToString(deterministic=True))
-    cv2.imwrite(str(out / TEMPLATE), cv2.cvtColor(material.template, cv2.COLOR_RGB2BGR))
+    (out / TEMPLATE).write_bytes(encode_rgb(material.template))
     golden = _write_golden(out, graph, material.golden)
     fitted_on = data_sha256(material.held_out)
     good = run_onnx(out / model_file("fp32"), material.held_out, "held-out good parts")

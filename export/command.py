@@ -9,13 +9,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from training.synthetic import with_defects
 
 from edge.arguments import rate
 from edge.bundle import file_sha256, load_bundle, write_manifest
 from edge.errors import ConfigError
 from edge.frame import Image
-from edge.manifest import Manifest, Precision, Provenance
+from edge.manifest import MAX_NAME_LENGTH, MAX_VERSION_LENGTH, Manifest, Precision, Provenance
 from export.bundle import Identity, Material, write_bundle
 from export.report import REPORT, write_export_report
 from export.staging import staged_bundle
@@ -23,6 +22,7 @@ from training.data.good_parts import load_good_parts
 from training.networks.backbones import fold_batch_norm
 from training.networks.detector import Detector
 from training.run import Run, load_run
+from training.synthetic import with_defects
 from training.thresholds import PIXEL_SHARE, images_needed
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
@@ -123,18 +123,26 @@ def _handle(arguments: argparse.Namespace) -> int:
     run = load_run(arguments.run)
     if not run.is_trained:
         raise ConfigError(f"'{run.path}' has no trained network yet", "go on with the training: tfanet-edge train")
+    name = arguments.name or run.record.product
+    _refuse_length("--name", name, MAX_NAME_LENGTH)
+    _refuse_length("--version", arguments.version, MAX_VERSION_LENGTH)
     held_out = _held_out(run, arguments.data)
     manifest = export_run(
         run,
         held_out,
         arguments.out,
-        arguments.name or run.record.product,
+        name,
         arguments.version,
         arguments.false_reject_rate,
         arguments.pixel_share,
     )
     print(_table(manifest, arguments.out))
     return 0
+
+
+def _refuse_length(option: str, text: str, longest: int) -> None:
+    if not 1 <= len(text) <= longest:
+        raise ConfigError(f"'{text}' has {len(text)} characters, 1 to {longest} may be", f"give another with {option}")
 
 
 def _held_out(run: Run, data: Path | None) -> Image:

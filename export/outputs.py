@@ -111,8 +111,9 @@ def is_off_threshold(scores: Float, threshold: float) -> Bool:
 
 
 def changed_verdicts(reference: Float, other: Float, threshold: float) -> Bool:
-    """Whose verdict differs, bool (N,), but for the part that the threshold was fitted to."""
-    return np.asarray(((reference >= threshold) != (other >= threshold)) & is_off_threshold(reference, threshold))
+    """Whose verdict differs, bool (N,), but for the part that the threshold was fitted to by either."""
+    are_off = is_off_threshold(reference, threshold) & is_off_threshold(other, threshold)
+    return np.asarray(((reference >= threshold) != (other >= threshold)) & are_off)
 
 
 def _in_batches(answer: Callable[[Image], tuple[Float, Float]], images: Image, label: str) -> Outputs:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge.bundle import Bundle, file_sha256, write_manifest
+from edge.bundle import Bundle, hash_files, write_manifest
 from edge.errors import BundleError
 from edge.manifest import MANIFEST_NAME, Precision, Variant
 
@@ -24,15 +24,21 @@ def staged_bundle(out: Path) -> Iterator[Path]:
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST_NAME).is_file()):
         raise BundleError(f"'{out}' exists and is no bundle", "give another directory with --out")
-    staging, old = (out.with_name(f".{out.name}.{suffix}") for suffix in ("partial", "old"))
+    place = Path(os.path.abspath(out))
+    staging, old = (place.with_name(f".{place.name}.{suffix}") for suffix in ("partial", "old"))
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         yield staging
-        if out.is_dir():
+        if place.is_dir():
             shutil.rmtree(old, ignore_errors=True)
-            out.rename(old)
-        staging.rename(out)
+            place.rename(old)
+        try:
+            staging.rename(place)
+        except OSError:
+            if old.is_dir():
+                old.rename(place)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise BundleError(
@@ -45,33 +51,34 @@ def staged_bundle(out: Path) -> Iterator[Path]:
 def replace_files(bundle: Bundle, files: Mapping[str, bytes], variants: Mapping[Precision, Variant]) -> None:
     """Put files into a bundle, and their hashes with these variants into its manifest.
 
-    At every moment the bundle can be loaded; while a variant's file is replaced, without that variant.
+    At every moment the bundle can be loaded; while a variant's file is replaced, without that variant. Whatever takes
+    space on the disk is written before anything changes.
 
     Raises:
         BundleError: the disk is full, or the directory cannot be written; the bundle is as it was.
     """
-    staged = {name: bundle.path / f".{name}.partial" for name in files}
-    manifest = bundle.manifest
+    manifest, staging = bundle.manifest, bundle.path / ".partial"
     try:
-        for name, path in staged.items():
-            with path.open("wb") as file:
-                file.write(files[name])
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        for name, content in files.items():
+            with (staging / name).open("wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        hashes = {name: file_sha256(path) for name, path in staged.items()}
+        hashes = hash_files(staging, list(files))
+        changed = {"variants": {**manifest.variants, **variants}, "files": {**manifest.files, **hashes}}
+        write_manifest(staging, manifest.model_copy(update=changed))
         if files.keys() & manifest.files.keys():
             kept = {name: variant for name, variant in manifest.variants.items() if variant.file not in files}
             others = {name: digest for name, digest in manifest.files.items() if name not in files}
             write_manifest(bundle.path, manifest.model_copy(update={"variants": kept, "files": others}))
-        for name, path in staged.items():
-            path.replace(bundle.path / name)
-        changed = {"variants": {**manifest.variants, **variants}, "files": {**manifest.files, **hashes}}
-        write_manifest(bundle.path, manifest.model_copy(update=changed))
+        for name in (*files, MANIFEST_NAME):
+            (staging / name).replace(bundle.path / name)
     except OSError as error:
         raise BundleError(
             f"bundle '{bundle.path}' cannot be written ({error.strerror or error})",
             "check the directory and the disk's space",
         ) from error
     finally:
-        for path in staged.values():
-            path.unlink(missing_ok=True)
+        shutil.rmtree(staging, ignore_errors=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,12 @@ from training.networks.detector import Detector
 
 OPSET = 17
 MIN_STORED_ELEMENTS = 1024
+# What the exporter says of every network, by the logger it uses; none of it changes the file.
+_CHATTER = {
+    "torch.onnx._internal.exporter._compat": "Setting ONNX exporter to use operator set version ",
+    "torch.onnx._internal.exporter._registration": "torchvision is not installed. Skipping ",
+    "onnxscript.version_converter": "The model version conversion is not supported ",
+}
 
 
 def write_onnx(graph: Detector, path: Path) -> None:
@@ -28,7 +37,7 @@ def write_onnx(graph: Detector, path: Path) -> None:
         TfanetEdgeError: an operator in the graph is newer than OPSET.
     """
     example = torch.zeros(2, 256, 256, 3, dtype=torch.uint8)
-    with warnings.catch_warnings():
+    with _without_chatter(), warnings.catch_warnings():
         # The exporter warns of its own dependencies.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -49,6 +58,21 @@ def write_onnx(graph: Detector, path: Path) -> None:
     strip_metadata(model)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Withhold the records in `_CHATTER`; all others pass."""
+    with ExitStack() as restored:
+        for name, beginning in _CHATTER.items():
+            logger, quiet = logging.getLogger(name), _unless_it_begins(beginning)
+            logger.addFilter(quiet)
+            restored.callback(logger.removeFilter, quiet)
+        yield
+
+
+def _unless_it_begins(beginning: str) -> Callable[[logging.LogRecord], bool]:
+    return lambda record: not str(record.msg).startswith(beginning)
 
 
 def store_weights_as_half(model: onnx.ModelProto) -> None:

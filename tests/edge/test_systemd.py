@@ -1,8 +1,13 @@
+import configparser
 import socket
+from pathlib import Path
 
 import pytest
 
+from edge.engines.plan_cache import SYSTEM_CACHE
 from edge.systemd import Notifier
+
+UNIT = Path(__file__).parents[2] / "systemd" / "tfanet-edge.service"
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -32,3 +37,9 @@ def test_without_systemd_nothing_is_sent():
     notifier.ready()
     notifier.watchdog()
     notifier.stopping()
+
+
+def test_the_service_may_use_the_plans_that_a_build_keeps():
+    unit = configparser.RawConfigParser(strict=False)
+    unit.read_string(UNIT.read_text())
+    assert Path("/var/cache") / unit["Service"]["CacheDirectory"] == SYSTEM_CACHE
