@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -30,10 +31,10 @@ def block(beginning: str) -> str:
     return str(found)
 
 
-def shell(command: str, **environment: str) -> subprocess.Popen[str]:
+def shell(command: str, directory: Path = ROOT, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["bash", "-ec", command.replace(".venv/bin/tfanet-edge", f"{sys.executable} -m edge.cli")],
-        cwd=ROOT,
+        cwd=directory,
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -54,7 +55,7 @@ def end(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 def test_every_block_is_run_here():
     languages = [language for language, _ in BLOCKS]
-    assert languages == ["text", "sh", "sh", "sh", "sh", "toml", "sh", "python", "sh", "sh", "sh"]
+    assert languages == ["text", "sh", "sh", "sh", "sh", "toml", "sh", "python", *["sh"] * 5]
 
 
 @pytest.mark.slow
@@ -142,15 +143,43 @@ def test_a_station_with_camera_and_broker_and_somebody_who_listens(camera, tmp_p
     assert station.returncode == 0
 
 
+@pytest.fixture(scope="module")
+def workplace(product, backbone_weights, tmp_path_factory):
+    """The product in `parts`, ten parts more in `held-out`, a run of one epoch."""
+    directory = tmp_path_factory.mktemp("workplace")
+    (directory / "parts").symlink_to(product)
+    (directory / "held-out").mkdir()
+    for index in range(10):
+        image = cv2.imread(str(product / "train" / "good" / f"{index % 8}.png"))
+        cv2.imwrite(str(directory / "held-out" / f"{index}.png"), np.clip(image, 0, 250) + np.uint8(index % 5))
+    command = (
+        block("train --data").replace("resnet18.pth", str(backbone_weights)).replace("train ", "train --epochs 1 ")
+    )
+    work(command, directory)
+    return directory
+
+
+def work(commands: str, directory: Path) -> str:
+    """Run commands there; what they print."""
+    process = shell(commands, directory)
+    output, said = process.communicate(timeout=150)
+    assert process.returncode == 0, said
+    return output
+
+
 @pytest.mark.slow
-def test_a_detector_is_trained_and_judged(product, backbone_weights, tmp_path):
+def test_a_detector_is_trained_and_judged(workplace):
     assert re.match(r"\.venv/bin/pip install -c constraints\.txt -e '\.\[training\]'$", block("[training]"))
-    for beginning in ("train --data", "evaluate --run"):
-        command = block(beginning).replace("resnet18.pth", str(backbone_weights)).replace("runs/", f"{tmp_path}/")
-        command = command.replace("--data parts", f"--data {product}").replace("train ", "train --epochs 1 ")
-        process = shell(command)
-        output, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
-    assert "image AUROC" in output
-    assert "washer" in (tmp_path / "parts" / "evaluation" / "report.html").read_text()
-    assert json.loads((tmp_path / "parts.json").read_text())
+    assert "image AUROC" in work(block("evaluate --run"), workplace)
+    assert "parts" in (workplace / "runs" / "parts" / "evaluation" / "report.html").read_text()
+    assert json.loads((workplace / "runs" / "parts.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_run_becomes_a_bundle_with_int8(workplace):
+    # One method and any cost, to save time: neither is what this is about.
+    options = "--cache cache --method minmax --max-flips 1 --max-auroc-drop 1 --max-aupro-drop 1"
+    proven = work(block("--out bundle").replace("--images parts", f"--images parts {options}"), workplace)
+    assert re.findall(r"^(\w+) +onnxruntime .* ok$", proven, re.MULTILINE) == ["fp32", "fp16", "int8"]
+    fitted = work(block("threshold fit"), workplace)
+    assert re.search(r"held-out good parts +\d+ +10\n", fitted)
