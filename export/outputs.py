@@ -71,7 +71,8 @@ def run_onnx(model: Path | bytes, images: Image, label: str, threads: int = 0) -
         source = model if isinstance(model, bytes) else str(model)
         session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise EngineError(f"ONNX Runtime cannot load the network ({error})", "export the bundle again") from error
+        reason = " ".join(str(error).split())
+        raise EngineError(f"ONNX Runtime cannot load the network ({reason})", "export the bundle again") from error
 
     def answer(batch: Image) -> tuple[Float, Float]:
         maps, scores = session.run(OUTPUTS, {"image": batch})

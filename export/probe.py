@@ -37,7 +37,8 @@ class Probe:
                 wanted.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
-            raise EngineError(f"ONNX Runtime cannot load the network ({error})", "export the bundle again") from error
+            reason = " ".join(str(error).split())
+        raise EngineError(f"ONNX Runtime cannot load the network ({reason})", "export the bundle again") from error
 
     @property
     def image_size_px(self) -> tuple[int, int]:
