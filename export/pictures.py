@@ -14,13 +14,13 @@ from matplotlib.ticker import MaxNLocator
 
 from edge.frame import Image
 from edge.overlay import FULL_SCALE, colour_scale, heat_map
+from export.outputs import changed_verdicts
 from training.evaluation.pictures import DEFECTIVE, GOOD, LIMIT
 
 Float = npt.NDArray[np.float32]
 _GAP_PX = 8
 _BINS = 24
 _LOG_SPREAD = 30.0  # what spans more than this is drawn on a logarithmic axis
-_SERIES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#7a5c00", "v"), ("#333333", "x"))
 
 
 def score_histogram(scores: Float, threshold: float) -> bytes:
@@ -48,7 +48,7 @@ def score_scatter(reference: Float, other: Float, threshold: float, labels: tupl
         labels: of the axes.
     """
     figure, axes = _plot(height_in=4.4)
-    changed = (reference >= threshold) != (other >= threshold)
+    changed = changed_verdicts(reference, other, threshold)
     shown = np.concatenate([reference, other, [threshold]])
     low, high = float(shown.min()), float(shown.max())
     if low > 0 and high > _LOG_SPREAD * low:
