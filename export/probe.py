@@ -38,7 +38,7 @@ class Probe:
             )
         except Exception as error:
             reason = " ".join(str(error).split())
-        raise EngineError(f"ONNX Runtime cannot load the network ({reason})", "export the bundle again") from error
+            raise EngineError(f"ONNX Runtime cannot load the network ({reason})", "export the bundle again") from error
 
     @property
     def image_size_px(self) -> tuple[int, int]:
