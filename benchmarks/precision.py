@@ -36,7 +36,7 @@ from export.outputs import Outputs, measure_parity, run_onnx
 from training.evaluation.predict import Bool, LabelledParts, read_parts
 from training.metrics.image import image_metrics
 from training.metrics.pixel import pixel_metrics
-from training.run import load_run
+from training.run import Run, load_run
 
 RESULT = Path(__file__).parent / "results" / "precision.json"
 PACKAGES = ("tfanet-edge", "onnxruntime", "onnx", "numpy", "torch")
@@ -53,21 +53,23 @@ def tfanet_edge(*arguments: object) -> int:
     return status
 
 
-def finished_bundle(run: Path, data: Path, work: Path) -> Bundle:
+def finished_bundle(run: Run, data: Path, path: Path) -> Bundle:
     """The run's bundle with INT8, unless that was refused."""
-    path = work / run.name
-    if not path.is_dir() and tfanet_edge("export", run, "--data", data, "--out", path) == REFUSED:
+    if not path.is_dir() and tfanet_edge("export", run.path, "--data", data, "--out", path) == REFUSED:
         raise SystemExit(REFUSED)
-    if "int8" not in load_bundle(path).manifest.variants:
-        tfanet_edge("calibrate-int8", path, "--images", data, "--cache", work / "statistics")
+    manifest = load_bundle(path).manifest
+    if manifest.provenance.command != run.record.command:
+        raise SystemExit(f"'{path}' is the bundle of another run than '{run.path}': give another --work")
+    if "int8" not in manifest.variants:
+        tfanet_edge("calibrate-int8", path, "--images", data, "--cache", path.parent / "statistics")
     return load_bundle(path)
 
 
-def measure(run: Path, data: Path, work: Path, threads: int, rounds: int, frames: int) -> dict[str, Any]:
+def measure(run: Run, data: Path, work: Path, threads: int, rounds: int, frames: int) -> dict[str, Any]:
     """Everything about one product."""
-    bundle = finished_bundle(run, data, work)
-    manifest, trained = bundle.manifest, load_run(run)
-    parts, ignored = read_parts(data, trained.record.settings.data), trained.ignored()
+    bundle = finished_bundle(run, data, work / run.path.name)
+    manifest = bundle.manifest
+    parts, ignored = read_parts(data, run.record.settings.data), run.ignored()
     images = np.stack(parts.images)
     paths = {precision: bundle.path / variant.file for precision, variant in manifest.variants.items()}
     answers = {precision: run_onnx(path, images, precision, threads) for precision, path in paths.items()}
@@ -211,7 +213,7 @@ def main() -> None:
     products = json.loads(out.read_text(encoding="utf-8"))["products"] if out.is_file() else {}
     for run, data in zip(arguments.run, arguments.data, strict=True):
         options = arguments.threads, arguments.rounds, arguments.frames
-        products[data.name] = measure(run, data, arguments.work, *options)
+        products[data.name] = measure(load_run(run), data, arguments.work, *options)
         out.write_text(json.dumps({"products": products}, indent=1) + "\n", encoding="utf-8")
     print(accuracy_table(products), groups_table(products), sep="\n\n")
 
