@@ -175,7 +175,7 @@ def accuracy_table(products: Mapping[str, Any]) -> str:
             ]
             lines.append("| " + " | ".join(cells) + " |")
         if product["int8_refused"]:
-            lines.append(f"| {name} | int8 | refused by calibrate-int8" + " | " * (len(headings) - 2) + "|")
+            lines.append(f"| {name} | int8 | refused by calibrate-int8 |" + " |" * (len(headings) - 3))
     return "\n".join(lines)
 
 
