@@ -66,6 +66,13 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         help="share of the verdicts that may change (default: %(default)s)",
     )
     parser.add_argument(
+        "--max-swaps",
+        type=share,
+        default=0.01,
+        metavar="SHARE",
+        help="share of the pairs of good parts whose order by score may change (default: %(default)s)",
+    )
+    parser.add_argument(
         "--limit", type=whole_number_from(MIN_IMAGES), metavar="N", help="use N of the pictures, spread evenly"
     )
     parser.add_argument(
@@ -96,7 +103,9 @@ def _handle(arguments: argparse.Namespace) -> int:
         measure_ranges(network, calibration, arguments.cache),
         some(fp32, images, masks, threshold),
         evidence,
-        tolerance := Tolerance(arguments.max_flips, arguments.max_auroc_drop, arguments.max_aupro_drop),
+        tolerance := Tolerance(
+            arguments.max_flips, arguments.max_swaps, arguments.max_auroc_drop, arguments.max_aupro_drop
+        ),
         get_args(Method) if arguments.method == "auto" else (arguments.method,),
     )
     if found.model is None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.frame import Image
-from export.outputs import Outputs, changed_verdicts, is_off_threshold, run_onnx
+from export.outputs import Float, Outputs, changed_verdicts, is_off_threshold, run_onnx
 from training.metrics.image import image_metrics
 from training.metrics.pixel import pixel_metrics
 
@@ -25,6 +25,8 @@ class Cost:
         flip_share: of the images, verdicts that changed.
         expected_flip_share: the same with every image's relative error applied to every image's score: finer than one
             over the number of images, and no matter of luck with few.
+        swap_share: of the pairs of good parts, those whose order by score changed. Where defects score hardly higher
+            than good parts, AUROC changes with that order, whatever it does on defects that are easy to see.
         auroc, pixel_auroc, aupro: what they fell by, 0..1; negative where they rose.
     """
 
@@ -32,6 +34,7 @@ class Cost:
     score_error: float
     flip_share: float
     expected_flip_share: float
+    swap_share: float
     auroc: float
     pixel_auroc: float
     aupro: float
@@ -39,9 +42,10 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What INT8 may cost: shares of verdicts, and points of AUROC and AUPRO in 0..1."""
+    """What INT8 may cost: shares of verdicts and of pairs, and points of AUROC and AUPRO in 0..1."""
 
     flip_share: float
+    swap_share: float
     auroc: float
     aupro: float
 
@@ -54,6 +58,7 @@ class Tolerance:
         return max(
             cost.flip_share - self.flip_share,
             cost.expected_flip_share - self.flip_share,
+            cost.swap_share - self.swap_share,
             abs(cost.auroc) - self.auroc,
             abs(cost.pixel_auroc) - self.auroc,
             abs(cost.aupro) - self.aupro,
@@ -74,6 +79,7 @@ class Evidence:
         self.images = images
         self.masks = masks
         self._threshold = threshold
+        self._defective = np.asarray(masks.any(axis=(1, 2)))
         self.reference = run_onnx(fp32, images, "fp32")
         self._figures = self._accuracy(self.reference)
 
@@ -91,13 +97,14 @@ class Evidence:
         ratios = answers.scores / self.reference.scores
         flips = changed_verdicts(self.reference.scores, answers.scores, self._threshold)
         scores = self.reference.scores[is_off_threshold(self.reference.scores, self._threshold)]
-        swapped = (scores[:, None] >= self._threshold) != (scores[:, None] * ratios >= self._threshold)
+        tipped = (scores[:, None] >= self._threshold) != (scores[:, None] * ratios >= self._threshold)
         fell = self._figures - self._accuracy(answers)
         return Cost(
             map_error=float(np.abs(answers.maps - self.reference.maps).mean() / self.reference.maps.mean()),
             score_error=float(np.abs(ratios - 1).mean()),
             flip_share=float(flips.mean()),
-            expected_flip_share=float(swapped.mean()),
+            expected_flip_share=float(tipped.mean()),
+            swap_share=swap_share(self.reference.scores[~self._defective], answers.scores[~self._defective]),
             auroc=float(fell[0]),
             pixel_auroc=float(fell[1]),
             aupro=float(fell[2]),
@@ -105,6 +112,12 @@ class Evidence:
 
     def _accuracy(self, answers: Outputs) -> Float64:
         """Image AUROC, pixel AUROC and AUPRO@0.3."""
-        image = image_metrics(answers.scores, np.asarray(self.masks.any(axis=(1, 2))))
+        image = image_metrics(answers.scores, self._defective)
         pixel, _ = pixel_metrics(answers.maps, list(self.masks))
         return np.array([image.auroc, pixel.auroc, pixel.aupro_30], np.float64)
+
+
+def swap_share(reference: Float, other: Float) -> float:
+    """Share of all pairs that the two put in a different order, 0..1; both (N,), N above 1."""
+    first, second = np.triu_indices(len(reference), 1)
+    return float(np.mean((reference[first] < reference[second]) != (other[first] < other[second])))

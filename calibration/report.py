@@ -60,7 +60,7 @@ def _facts(bundle: Bundle, quantisation: Quantisation, variant: Variant) -> tupl
     return (
         ("Network", f"preset {bundle.manifest.preset}, backbone {bundle.manifest.backbone}"),
         ("Ranges from", f"{quantisation.images} good parts, pixels' sha256 {quantisation.data_sha256[:12]}…"),
-        ("Bundle (sha256 of its manifest, before)", f"{bundle.manifest_sha256[:12]}…"),
+        ("Made from fp32 (sha256)", f"{bundle.manifest.files[bundle.variant('fp32').file][:12]}…"),
         ("Golden vectors", f"maps within {percent(variant.map_tolerance)}, checked at every start"),
     )
 
@@ -101,16 +101,17 @@ def _tried(network: Network, found: Calibrated) -> Section:
             percent(network.share(candidate.nodes)),
             percent(candidate.cost.map_error),
             percent(max(candidate.cost.flip_share, candidate.cost.expected_flip_share)),
+            percent(candidate.cost.swap_share),
             *(f"{100 * drop:+.3f}" for drop in _drops(candidate.cost)),
             "yes" if candidate is found.selection.chosen else "",
         )
         for candidate in found.selection.tried
     )
     table = Table(
-        ("in INT8", "work", "map error", "verdicts", "image AUROC", "pixel AUROC", "AUPRO", "taken"),
+        ("in INT8", "work", "map error", "verdicts", "order", "image AUROC", "pixel AUROC", "AUPRO", "taken"),
         rows,
-        "Verdicts: the share that changes, or is to be expected to. Then by how many points the figures fell; with a "
-        "minus they rose.",
+        "Verdicts: the share that changes, or is to be expected to. Order: of the pairs of good parts, those that "
+        "change places by score. Then by how many points the figures fell; with a minus they rose.",
     )
     return Section("What was tried", ("The largest part of the work within the tolerance is taken.",), (table,))
 

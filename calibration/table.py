@@ -39,7 +39,8 @@ def refusal(found: Calibrated, tolerance: Tolerance) -> RefusedError:
     """Why there is no INT8 variant, with the candidate that came closest."""
     closest = min(found.selection.tried, key=lambda candidate: tolerance.excess(candidate.cost))
     return RefusedError(
-        f"no part of the network stays within {tolerance.flip_share:.2%} changed verdicts, {tolerance.auroc:.2%} AUROC "
+        f"no part of the network stays within {tolerance.flip_share:.2%} changed verdicts, {tolerance.swap_share:.2%} "
+        f"swapped pairs, {tolerance.auroc:.2%} AUROC "
         f"and {tolerance.aupro:.2%} AUPRO in INT8; closest is INT8 in {closest.label}: {_accuracy(closest.cost)}",
         "stay with fp16, or allow more",
     )
@@ -48,6 +49,6 @@ def refusal(found: Calibrated, tolerance: Tolerance) -> RefusedError:
 def _accuracy(cost: Cost) -> str:
     flips = max(cost.flip_share, cost.expected_flip_share)
     return (
-        f"{flips:.2%} of the verdicts change, image AUROC by {cost.auroc:+.2%}, "
-        f"pixel AUROC by {cost.pixel_auroc:+.2%}, AUPRO by {cost.aupro:+.2%} (minus: better)"
+        f"{flips:.2%} of the verdicts change and {cost.swap_share:.2%} of the good parts' order, "
+        f"image AUROC by {cost.auroc:+.2%}, pixel AUROC by {cost.pixel_auroc:+.2%}, AUPRO by {cost.aupro:+.2%} (minus: better)"
     )

@@ -17,7 +17,8 @@ from export.bundle import TOLERANCE_MARGIN, model_file
 from export.onnx_graph import opset
 from export.outputs import Outputs, measure_parity, run_onnx
 
-MAX_GOLDEN_ERROR = 0.1
+# Of each golden map's own maximum, which is small for a good part; more than rounding, less than nonsense.
+MAX_MAP_ERROR, MAX_SCORE_ERROR = 0.3, 0.1
 
 
 def describe(
@@ -69,10 +70,10 @@ def describe(
 
 
 def _refuse_contradiction(result: GoldenResult) -> None:
-    if result.map_error <= MAX_GOLDEN_ERROR and result.score_error <= MAX_GOLDEN_ERROR:
+    if result.map_error <= MAX_MAP_ERROR and result.score_error <= MAX_SCORE_ERROR:
         return
     raise RefusedError(
-        f"INT8 is off by {result.map_error:.1%} of the golden maps and {result.score_error:.1%} of the golden scores, "
-        f"{MAX_GOLDEN_ERROR:.0%} may be",
+        f"INT8 is off by {result.map_error:.1%} of the golden maps ({MAX_MAP_ERROR:.0%} may be) and by "
+        f"{result.score_error:.1%} of the golden scores ({MAX_SCORE_ERROR:.0%})",
         "calibrate on good parts as the camera takes them, or stay with fp16",
     )
