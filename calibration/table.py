@@ -50,5 +50,6 @@ def _accuracy(cost: Cost) -> str:
     flips = max(cost.flip_share, cost.expected_flip_share)
     return (
         f"{flips:.2%} of the verdicts change and {cost.swap_share:.2%} of the good parts' order, "
-        f"image AUROC by {cost.auroc:+.2%}, pixel AUROC by {cost.pixel_auroc:+.2%}, AUPRO by {cost.aupro:+.2%} (minus: better)"
+        f"image AUROC by {cost.auroc:+.2%}, pixel AUROC by {cost.pixel_auroc:+.2%}, AUPRO by {cost.aupro:+.2%} "
+        "(minus: better)"
     )
