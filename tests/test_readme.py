@@ -162,7 +162,7 @@ def workplace(product, backbone_weights, tmp_path_factory):
 def work(commands: str, directory: Path) -> str:
     """Run commands there; what they print."""
     process = shell(commands, directory)
-    output, said = process.communicate(timeout=150)
+    output, said = process.communicate(timeout=400)
     assert process.returncode == 0, said
     return output
 
@@ -176,9 +176,10 @@ def test_a_detector_is_trained_and_judged(workplace):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(500)
 def test_a_run_becomes_a_bundle_with_int8(workplace):
     # One method and any cost, to save time: neither is what this is about.
-    options = "--cache cache --method mse --max-flips 1 --max-auroc-drop 1 --max-aupro-drop 1"
+    options = "--cache cache --method mse --max-flips 1 --max-swaps 1 --max-auroc-drop 1 --max-aupro-drop 1"
     proven = work(block("--out bundle").replace("--images parts", f"--images parts {options}"), workplace)
     assert re.findall(r"^(\w+) +onnxruntime .* ok$", proven, re.MULTILINE) == ["fp32", "fp16", "int8"]
     fitted = work(block("threshold fit"), workplace)
