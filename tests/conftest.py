@@ -110,6 +110,12 @@ def bundle_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def read_only_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, made once."""
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "bundle")
+
+
+@pytest.fixture(scope="session")
 def backbone_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a backbone that was never trained."""
     import torch

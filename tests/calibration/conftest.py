@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import EntryPoint
+from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -67,12 +71,10 @@ def weights() -> dict[str, np.ndarray]:
     def drawn(*shape: int) -> np.ndarray:
         return rng.normal(0, np.prod(shape[1:]) ** -0.5, shape).astype(np.float32)
 
-    conv_1_w = drawn(8, 8, 3, 3)
-    conv_1_w[0] *= 1e-9  # a channel that died
     return {
         "white": np.float32(255).reshape(()),
         "stem_w": drawn(8, 3, 16, 16),
-        "conv_1_w": conv_1_w,
+        "conv_1_w": drawn(8, 8, 3, 3),
         "conv_2_w": drawn(8, 8, 3, 3),
         "bias_8": drawn(8),
         "bias_16": drawn(16) / 10,
@@ -88,25 +90,34 @@ def weights() -> dict[str, np.ndarray]:
     }
 
 
-@pytest.fixture
-def detector_dir(bundle_dir: Path) -> Path:
-    """A fresh bundle around the network, its threshold far above every score."""
+@pytest.fixture(scope="session")
+def detector(read_only_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle around the network, its threshold a little above the good parts' scores; for reading only."""
+    directory = shutil.copytree(read_only_bundle_dir, tmp_path_factory.mktemp("bundles") / "detector")
     model = onnx.parser.parse_model(NETWORK)
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights().items())
     onnx.checker.check_model(model)
-    onnx.save(model, bundle_dir / "model.fp32.onnx")
-    session = ort.InferenceSession(str(bundle_dir / "model.fp32.onnx"), providers=["CPUExecutionProvider"])
-    images = np.stack([picture(seed) for seed in (100, 101)])
+    onnx.save(model, directory / "model.fp32.onnx")
+    session = ort.InferenceSession(str(directory / "model.fp32.onnx"), providers=["CPUExecutionProvider"])
+    images = np.stack([picture(seed) for seed in range(100, 104)])
     anomaly_map, score = session.run(None, {"image": images})
-    np.savez(bundle_dir / "golden.npz", image=images, anomaly_map=anomaly_map, score=score)
-    rewrite(bundle_dir, 2 * float(score.max()))
-    return bundle_dir
+    np.savez(directory / "golden.npz", image=images, anomaly_map=anomaly_map, score=score)
+    rewrite(directory, 1.05 * float(score.max()))
+    return directory
+
+
+@pytest.fixture
+def detector_dir(detector: Path, tmp_path: Path) -> Path:
+    """A fresh one."""
+    return Path(shutil.copytree(detector, tmp_path / "detector"))
 
 
 def picture(seed: int) -> np.ndarray:
-    """uint8 (256, 256, 3): soft random blobs."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    return np.asarray(cv2.resize(coarse, (256, 256), interpolation=cv2.INTER_CUBIC))
+    """uint8 (256, 256, 3): a part of soft blobs, the same each time but for the light and noise."""
+    rng = np.random.default_rng(seed)
+    coarse = np.random.default_rng(0).integers(40, 216, (8, 8, 3), dtype=np.uint8)
+    blobs = cv2.resize(coarse, (256, 256), interpolation=cv2.INTER_CUBIC)
+    return np.clip(blobs * rng.uniform(0.95, 1.05) + rng.normal(0, 3, blobs.shape), 0, 255).astype(np.uint8)
 
 
 def rewrite(directory: Path, threshold: float) -> None:
@@ -119,35 +130,65 @@ def rewrite(directory: Path, threshold: float) -> None:
 
 @pytest.fixture
 def set_threshold() -> Callable[[Path, float], None]:
+    """Give a bundle another threshold, and its files the hashes that they have now."""
     return rewrite
 
 
-@pytest.fixture
-def good_dir(tmp_path: Path) -> Path:
+def write_good(directory: Path) -> Path:
     """Ten good parts as a camera, a phone and a microscope would leave them, and a file that is no image."""
-    directory = tmp_path / "good"
     directory.mkdir()
     for seed in range(10):
         image = picture(seed)
         if seed == 1:
-            image = image[..., 0].astype(np.uint16) * 257
+            image = image.astype(np.uint16) * 257
         if seed == 2:
-            image = cv2.resize(image[..., 0], (320, 240))
-        cv2.imwrite(str(directory / f"part_{seed}.{'jpg' if seed == 3 else 'png'}"), image)
+            image = cv2.resize(image, (320, 240))
+        cv2.imwrite(str(directory / f"part_{seed}.{'jpg' if seed == 3 else 'png'}"), image[..., ::-1])
     (directory / "notes.txt").write_text("taken on Monday")
     return directory
 
 
 @pytest.fixture
-def calibrate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run the verb; returns its exit status."""
+def good_dir(tmp_path: Path) -> Path:
+    """Good parts of which a test may take some away."""
+    return write_good(tmp_path / "good")
+
+
+def run_verb(monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...]) -> int:
+    """The verb's exit status."""
     entry = EntryPoint("calibrate-int8", "calibration.command:add_command [training]", cli.GROUP)
     monkeypatch.setattr(cli, "entry_points", lambda group: [entry])
+    try:
+        return cli.main(["calibrate-int8", *map(str, arguments)])
+    except SystemExit as end:
+        return int(end.code or 0)
 
-    def run(*arguments: object) -> int:
-        try:
-            return cli.main(["calibrate-int8", *map(str, arguments)])
-        except SystemExit as end:
-            return int(end.code or 0)
 
-    return run
+@pytest.fixture
+def calibrate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """Run the verb with a cache of its own; returns its exit status."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return lambda *arguments: run_verb(monkeypatch, arguments)
+
+
+class Calibrated(NamedTuple):
+    """A bundle before and after, the images, and what the command printed; for reading only."""
+
+    before: Path
+    path: Path
+    images: Path
+    cache: Path
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def calibrated(detector: Path, tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
+    """With wide limits: on twenty images one pair that swaps places is much."""
+    root = tmp_path_factory.mktemp("calibrated")
+    path, images = Path(shutil.copytree(detector, root / "detector")), write_good(root / "good")
+    limits = ("--max-swaps", 0.2, "--max-auroc-drop", 0.2, "--max-aupro-drop", 0.05)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        status = run_verb(patch, (path, "--images", images, "--cache", root / "cache", *limits))
+    assert status == 0, err.getvalue()
+    return Calibrated(detector, path, images, root / "cache", out.getvalue(), err.getvalue())
