@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from export.graph import detector_graph
-from export.to_onnx import OPSET, write_onnx
+from export.to_onnx import OPSET, _without_chatter, write_onnx
 from training.networks.backbones import build_backbone
 from training.networks.detector import Detector
 from training.networks.tfanet import Preset, TFANet
@@ -67,3 +68,13 @@ def test_weights_are_stored_in_half_and_folded_when_loaded(model_path: Path, tmp
 
 def test_the_file_says_nothing_of_the_machine_it_was_made_on(model_path: Path) -> None:
     assert str(Path(__file__).parents[2]).encode() not in model_path.read_bytes()
+
+
+def test_the_exporter_is_heard_again_afterwards(model_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("torch.onnx._internal.exporter._compat", "onnxscript.version_converter"):
+        assert logging.getLogger(name).filters == []
+    logger = logging.getLogger("onnxscript.version_converter")
+    with _without_chatter():
+        logger.warning("The model version conversion is not supported by %s", "anything")
+        logger.warning("something else")
+    assert [record.getMessage() for record in caplog.records] == ["something else"]
