@@ -12,6 +12,7 @@ from calibration.int8 import Network, Ranges, channel_means, limits, quantise
 from calibration.ranges import Method
 from calibration.selection import Measure, Selection, select
 from calibration.statistics import collect, statistics_key
+from edge.errors import ConfigError
 from edge.frame import Image
 
 
@@ -44,8 +45,17 @@ def measure_ranges(network: Network, images: Image, cache: Path) -> Ranges:
         network: prepared.
         images: uint8 (N,256,256,3), good parts.
         cache: made when missing; goes on with what an earlier call began.
+
+    Raises:
+        ConfigError: the cache cannot be written.
+        EngineError: ONNX Runtime refuses the network, or a value is not finite.
     """
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"directory '{cache}' cannot be made ({error.strerror})", "give another with --cache"
+        ) from error
     model = network.model.SerializeToString(deterministic=True)
     store = cache / f"{statistics_key(model, images_sha256(images), network.tensors)[:32]}.npz"
     return Ranges(collect(network.model, network.tensors, images, store), channel_means(network, images))

@@ -24,6 +24,7 @@ from export.onnx_graph import Links, drop_unread_constants, links, weighted_node
 Float = npt.NDArray[np.float32]
 
 _MIN_SCALE = 1e-12
+_LARGEST_BIAS = 2**30
 
 
 def insert_qdq(
@@ -46,7 +47,8 @@ def insert_qdq(
         if node.name not in nodes:
             continue
         axis, weight = channel_axis(node), known.weight(node)
-        values, scales = quantise_weight(weight, axis)
+        least = _least_scales(node, known, limits[node.input[0]] / LEVELS)
+        values, scales = quantise_weight(weight, axis, least)
         shift = mean_shift(node, dequantise_weight(values, scales, axis) - weight, means[node.input[0]])
         _correct_bias(node, known, shift)
         if node.input[0] not in pairs:
@@ -67,10 +69,10 @@ def insert_qdq(
     return result
 
 
-def quantise_weight(weight: Float, axis: int) -> tuple[npt.NDArray[np.int8], Float]:
-    """A weight as int8 and one scale per channel of `axis`, its largest magnitude at 127."""
+def quantise_weight(weight: Float, axis: int, least: Float | float = _MIN_SCALE) -> tuple[npt.NDArray[np.int8], Float]:
+    """A weight as int8 and one scale per channel of `axis`, its largest magnitude at 127; no scale below `least`."""
     others = tuple(set(range(weight.ndim)) - {axis})
-    scale = np.maximum(np.abs(weight).max(axis=others) / LEVELS, _MIN_SCALE).astype(np.float32)
+    scale = np.maximum(np.abs(weight).max(axis=others) / LEVELS, least).astype(np.float32)
     shape = [1] * weight.ndim
     shape[axis] = -1
     return np.clip(np.rint(weight / scale.reshape(shape)), -LEVELS, LEVELS).astype(np.int8), scale
@@ -89,6 +91,14 @@ def channel_axis(node: onnx.NodeProto) -> int:
         return 0
     transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
     return 0 if transposed else 1
+
+
+def _least_scales(node: onnx.NodeProto, known: Links, input_scale: float) -> Float | float:
+    """Below which ONNX Runtime, which adds biases as int32 in units of both scales, overflows: dead channels do."""
+    if len(node.input) < 3:
+        return _MIN_SCALE
+    bias = np.abs(numpy_helper.to_array(known.constants[node.input[2]]))
+    return np.asarray(np.maximum(bias / (input_scale * _LARGEST_BIAS), _MIN_SCALE), np.float32)
 
 
 def mean_shift(node: onnx.NodeProto, error: Float, means: Float) -> Float:

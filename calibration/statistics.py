@@ -8,16 +8,17 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-import onnxruntime as ort
-from onnx import helper
 from tqdm import tqdm
 
 from calibration.histogram import BINS, Histogram
 from edge.errors import ConfigError, EngineError
 from edge.frame import Image
+from export.probe import Probe
 from training.files import whole_file
 
 SAVE_INTERVAL_S = 30.0
@@ -58,11 +59,11 @@ def collect(
     done, histograms = _load(store, tensors) if store else (0, _empty(tensors))
     if done >= len(images):
         return histograms
-    session = _session(model, tensors)
+    probe = Probe(model, tensors)
     saved_s = time.monotonic()
     progress = tqdm(images[done:], "statistics", len(images), initial=done, unit="image", disable=None)
     for index, image in enumerate(progress, done + 1):
-        _add(histograms, session, image)
+        _add(histograms, probe.run(image))
         if store and (index == len(images) or time.monotonic() - saved_s >= SAVE_INTERVAL_S):
             _save(store, index, histograms)
             saved_s = time.monotonic()
@@ -73,25 +74,11 @@ def _empty(tensors: Sequence[str]) -> dict[str, Histogram]:
     return {name: Histogram() for name in tensors}
 
 
-def _session(model: onnx.ModelProto, tensors: Sequence[str]) -> ort.InferenceSession:
-    """The network up to the tensors. Being outputs, they outlast every fusion."""
-    wanted = onnx.ModelProto()
-    wanted.CopyFrom(model)
-    del wanted.graph.output[:]
-    wanted.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(wanted.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise EngineError(f"ONNX Runtime cannot load the network ({error})", "export the bundle again") from error
-
-
-def _add(histograms: dict[str, Histogram], session: ort.InferenceSession, image: Image) -> None:
+def _add(histograms: dict[str, Histogram], found: dict[str, npt.NDArray[Any]]) -> None:
     """Count one image's values; they are gone before the next image's are there."""
-    for (name, histogram), values in zip(histograms.items(), session.run(None, {"image": image[None]}), strict=True):
+    for name, values in found.items():
         try:
-            histogram.add(values)
+            histograms[name].add(values)
         except EngineError as error:
             raise EngineError(f"tensor '{name}': {error.problem}", error.remedy) from error
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import torch
 from tqdm import tqdm
 
-from edge.engines.ort import OUTPUTS
+from edge.engines.ort import OUTPUTS, open_session
 from edge.errors import EngineError
 from edge.frame import Image
 from edge.manifest import Parity
@@ -64,15 +63,7 @@ def run_onnx(model: Path | bytes, images: Image, label: str, threads: int = 0) -
     Raises:
         EngineError: ONNX Runtime refuses the model, or a value is not finite.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        source = model if isinstance(model, bytes) else str(model)
-        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise EngineError(f"ONNX Runtime cannot load the network ({reason})", "export the bundle again") from error
+    session = open_session(model, threads)
 
     def answer(batch: Image) -> tuple[Float, Float]:
         maps, scores = session.run(OUTPUTS, {"image": batch})

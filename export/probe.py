@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 
-from edge.errors import EngineError
+from edge.engines.ort import open_session
 from edge.frame import Image
 
 
@@ -29,16 +28,8 @@ class Probe:
         wanted.CopyFrom(model)
         del wanted.graph.output[:]
         wanted.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
         self._tensors = tuple(tensors)
-        try:
-            self._session = ort.InferenceSession(
-                wanted.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise EngineError(f"ONNX Runtime cannot load the network ({reason})", "export the bundle again") from error
+        self._session = open_session(wanted.SerializeToString())
 
     @property
     def image_size_px(self) -> tuple[int, int]:

@@ -161,9 +161,7 @@ def _keep(training: Training, out: Path) -> None:
     save_state(training.state, out / STATE)
 
 
-def _record(
-    parts: GoodParts, settings: TrainSettings, backbone_weights: str, data: Path, processes: int
-) -> RunRecord:
+def _record(parts: GoodParts, settings: TrainSettings, backbone_weights: str, data: Path, processes: int) -> RunRecord:
     return RunRecord(
         settings=settings,
         product=data.name,

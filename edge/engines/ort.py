@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import SimpleQueue
 
 import onnxruntime as ort
@@ -22,6 +23,30 @@ def default_threads() -> int:
     """All cores this process may use but one, which is left to the camera and the network; at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores - 1)
+
+
+def open_session(model: Path | bytes, threads: int = 0, spins: bool = True) -> ort.InferenceSession:
+    """A network in ONNX Runtime on the CPU.
+
+    Args:
+        model: ONNX file, or its content.
+        threads: that compute; 0 for one per core.
+        spins: whether they keep their cores between two runs.
+
+    Raises:
+        EngineError: ONNX Runtime refuses it.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
+    options.log_severity_level = 3
+    try:
+        source = model if isinstance(model, bytes) else str(model)
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason, name = " ".join(str(error).split()), "the network" if isinstance(model, bytes) else f"'{model}'"
+        raise EngineError(f"ONNX Runtime cannot load {name} ({reason})", "export the bundle again") from error
 
 
 @dataclass(slots=True)
@@ -48,18 +73,8 @@ class OrtEngine:
             EngineError: ONNX Runtime refuses the file.
         """
         variant = bundle.variant(precision)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or default_threads()
-        options.inter_op_num_threads = 1
         # Idle workers must sleep: spinning takes the core that the camera and the publisher need.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        path = bundle.path / variant.file
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise EngineError(f"ONNX Runtime cannot load '{path}' ({reason})", "export the bundle again") from error
+        self._session = open_session(bundle.path / variant.file, threads or default_threads(), spins=False)
         self._precision = precision
         self._artefact_sha256 = bundle.manifest.files[variant.file]
         self._bindings: dict[int, _Binding] = {}

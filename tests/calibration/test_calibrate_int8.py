@@ -203,6 +203,7 @@ def test_images_that_are_no_good_parts_are_refused(kind: str, calibrate, detecto
         (["--images", "{empty}"], r"empty' is no product: .*: give the directory of one product"),
         (["--images", "{good}", "--limit", "7"], "'7' is not a whole number from 8 upwards"),
         (["--images", "{good}", "--max-flips", "2"], "'2' is not a number from 0 to 1"),
+        (["--images", "{good}", "--cache", "/dev/null/x"], "directory '/dev/null/x' cannot be made .*give another"),
         (["--images", "{good}", "--method", "best"], "invalid choice: 'best'"),
         (["--images", "{good}", "--limt", "8"], "unknown option '--limt', did you mean '--limit'"),
         (["--images", "{good}", "--labelled", "{good}"], r"good' has no test images: give a product with labelled"),

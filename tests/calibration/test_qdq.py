@@ -142,5 +142,6 @@ def test_a_grouped_convolution_is_refused_by_name() -> None:
     node.attribute.append(onnx.helper.make_attribute("group", 3))
     weight = numpy_helper.from_array(np.ones((6, 1, 3, 3), np.float32), "conv_w")
     model.graph.initializer[0].CopyFrom(weight)
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.zeros(6, np.float32), "conv_b"))
     with pytest.raises(Exception, match="'level' is a grouped convolution"):
         insert_qdq(model, {"level"}, LIMITS, MEANS)
