@@ -68,7 +68,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument(
         "--max-swaps",
         type=share,
-        default=0.01,
+        default=0.005,
         metavar="SHARE",
         help="share of the pairs of good parts whose order by score may change (default: %(default)s)",
     )
