@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from training.synthetic import with_defects
 
 from calibration.evidence import Evidence
 from calibration.images import MIN_IMAGES, data_settings
@@ -13,6 +12,7 @@ from edge.errors import ImageError
 from edge.frame import Image
 from edge.manifest import Preprocessing
 from training.data.labelled import read_labelled
+from training.synthetic import with_defects
 
 MAX_CALIBRATION, MAX_JUDGED, FEW = 128, 48, 8
 SEED = 1
