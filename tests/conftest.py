@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import cv2
@@ -160,3 +163,22 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if index:
             write(f"ground_truth/stain/{index}_mask.png", mask)
     return root
+
+
+@pytest.fixture
+def limited_file_size() -> Callable[[], AbstractContextManager[Callable[[int], None]]]:
+    """Within it, what it gives makes the system refuse to write more into a file, as a full disk does.
+
+    It must end before the test does: its reporter may write into a file as well.
+    """
+
+    @contextmanager
+    def limited() -> Iterator[Callable[[int], None]]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            # Python ignores the signal that comes with it.
+            yield lambda size_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited

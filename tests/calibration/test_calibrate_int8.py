@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-import resource
 import shutil
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -262,34 +260,30 @@ def test_a_network_without_weights_is_refused(calibrate, calibrated, bundle_dir:
     assert re.search(r"no convolution or matrix product with weights: stay with fp32$", one_line(capfd))
 
 
-@pytest.fixture
-def limit_file_size() -> Iterator[Callable[[int], None]]:
-    """From then on the system refuses to write more into a file; Python ignores the signal that comes with it."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("size_bytes", [2**15, 2**16])
 def test_a_full_disk_leaves_the_bundle(
-    size_bytes: int, calibrate, calibrated, calibrated_dir: Path, limit_file_size, capfd
+    size_bytes: int, calibrate, calibrated, calibrated_dir: Path, limited_file_size, capfd
 ) -> None:
     """What comes first is too large, or the page after it."""
     before = contents(calibrated_dir)
     assert len(before["model.int8.onnx"]) < 2**16 < len(before["report.int8.html"])
-    limit_file_size(size_bytes)
     arguments = ("--images", calibrated.images, "--cache", calibrated.cache, *QUICK)
-    assert calibrate(calibrated_dir, *arguments) == 2
+    with limited_file_size() as limit:
+        limit(size_bytes)
+        status = calibrate(calibrated_dir, *arguments)
+    assert status == 2
     assert re.search(r"bundle '.*calibrated' cannot be written \(File too large\): check the dir", one_line(capfd))
     assert contents(calibrated_dir) == before
 
 
 def test_a_cache_that_cannot_be_written_is_named(
-    calibrate, calibrated, detector_dir: Path, limit_file_size, tmp_path: Path, capfd
+    calibrate, calibrated, detector_dir: Path, limited_file_size, tmp_path: Path, capfd
 ) -> None:
-    limit_file_size(2**12)
     cache = tmp_path / "statistics"
-    assert calibrate(detector_dir, "--images", calibrated.images, "--cache", cache, *QUICK) == 2
+    with limited_file_size() as limit:
+        limit(2**12)
+        status = calibrate(detector_dir, "--images", calibrated.images, "--cache", cache, *QUICK)
+    assert status == 2
     assert re.search(r"statistics/.*\.npz' cannot be written \(File too large\): check the dir", one_line(capfd))
     assert list(cache.iterdir()) == []
 

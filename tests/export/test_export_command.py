@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -56,14 +55,6 @@ def converted(exported, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[
 
     spare()
     return spare
-
-
-@pytest.fixture
-def limit_file_size() -> Iterator[Callable[[int], None]]:
-    """From then on the system refuses to write more into a file; Python ignores the signal that comes with it."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_every_variant_reproduces_the_golden_vectors(exported) -> None:
@@ -255,13 +246,15 @@ def test_the_limits_decide(export, converted, run_dir: Path, tmp_path: Path, mon
 
 @pytest.mark.parametrize("full_after_fp32", [False, True])
 def test_a_full_disk_leaves_the_old_bundle(
-    full_after_fp32: bool, export, converted, limit_file_size, run_dir: Path, older: Path, capfd
+    full_after_fp32: bool, export, converted, limited_file_size, run_dir: Path, older: Path, capfd
 ) -> None:
     before = contents(older.parent)
-    if full_after_fp32:
-        converted(lambda: limit_file_size(2**20))
-    else:
-        limit_file_size(2**20)
-    assert export(run_dir, "--out", older) == 2
+    with limited_file_size() as limit:
+        if full_after_fp32:
+            converted(lambda: limit(2**20))
+        else:
+            limit(2**20)
+        status = export(run_dir, "--out", older)
+    assert status == 2
     assert re.search(r"bundle '.*bundle' cannot be written \(File too large\): check the directory", one_line(capfd))
     assert contents(older.parent) == before
