@@ -27,13 +27,13 @@ import numpy as np
 from measure import Spread, environment, interleaved_ms, round_medians
 from stages import open_session
 
-from calibration.images import images_sha256
 from edge.bundle import Bundle, load_bundle
 from edge.engines.golden import compare_golden
 from edge.frame import Image
 from edge.manifest import Precision
 from export.outputs import Outputs, measure_parity, run_onnx
 from training.evaluation.predict import Bool, LabelledParts, read_parts
+from training.image_sets import images_sha256
 from training.metrics.image import image_metrics
 from training.metrics.pixel import pixel_metrics
 from training.run import Run, load_run

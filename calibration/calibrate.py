@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibration.evidence import Cost, Evidence, Tolerance
-from calibration.images import images_sha256
 from calibration.int8 import Network, Ranges, channel_means, limits, quantise
 from calibration.ranges import Method
 from calibration.selection import Measure, Selection, select
 from calibration.statistics import collect, statistics_key
 from edge.errors import ConfigError
 from edge.frame import Image
+from training.image_sets import images_sha256
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ Exit status 3: INT8 costs more than it may, or the pictures are not of good part
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import get_args
 
@@ -21,6 +20,7 @@ from calibration.table import refusal, table
 from calibration.variant import describe
 from edge.arguments import share, whole_number_from
 from edge.bundle import load_bundle
+from edge.engines.plan_cache import user_cache
 from edge.errors import RefusedError
 from export.outputs import run_onnx
 from export.page import render
@@ -76,14 +76,13 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         "--limit", type=whole_number_from(MIN_IMAGES), metavar="N", help="use N of the pictures, spread evenly"
     )
     parser.add_argument(
-        "--cache", type=Path, default=_cache(), metavar="DIR", help="for statistics (default: %(default)s)"
+        "--cache",
+        type=Path,
+        default=user_cache() / "calibration",
+        metavar="DIR",
+        help="for statistics (default: %(default)s)",
     )
     parser.set_defaults(handler=_handle)
-
-
-def _cache() -> Path:
-    """Where the XDG base directory specification puts what can be computed again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfanet-edge" / "calibration"
 
 
 def _handle(arguments: argparse.Namespace) -> int:
@@ -95,13 +94,13 @@ def _handle(arguments: argparse.Namespace) -> int:
         images, masks = with_synthetic_defects(good)
     else:
         images, masks = with_labelled_defects(good, arguments.labelled, settings)
-    evidence = Evidence(fp32, images, masks, threshold)
+    evidence = Evidence(images, masks, run_onnx(fp32, images, "fp32"), threshold)
     _refuse_rejected(arguments.images, evidence.reference.scores[: len(good)], threshold)
     network = prepare(fp32)
     found = calibrate(
         network,
         measure_ranges(network, calibration, arguments.cache),
-        some(fp32, images, masks, threshold),
+        some(evidence),
         evidence,
         tolerance := Tolerance(
             arguments.max_flips, arguments.max_swaps, arguments.max_auroc_drop, arguments.max_aupro_drop

@@ -69,18 +69,18 @@ class Evidence:
     """The images that candidates are judged on, with the float32 network's answers to them.
 
     Args:
-        fp32: ONNX file.
         images: uint8 (N,256,256,3), good and defective.
         masks: uint8 (N,256,256), 1 where defective; a good part's is all zero.
+        reference: the float32 network's answers to the images.
         threshold: image score from which a part is NG.
     """
 
-    def __init__(self, fp32: bytes, images: Image, masks: Image, threshold: float) -> None:
+    def __init__(self, images: Image, masks: Image, reference: Outputs, threshold: float) -> None:
         self.images = images
         self.masks = masks
-        self._threshold = threshold
+        self.threshold = threshold
         self._defective = np.asarray(masks.any(axis=(1, 2)))
-        self.reference = run_onnx(fp32, images, "fp32")
+        self.reference = reference
         self._figures = self._accuracy(self.reference)
 
     def cost(self, model: bytes, label: str) -> Cost:
@@ -95,9 +95,9 @@ class Evidence:
         """
         answers = run_onnx(model, self.images, label)
         ratios = answers.scores / self.reference.scores
-        flips = changed_verdicts(self.reference.scores, answers.scores, self._threshold)
-        scores = self.reference.scores[is_off_threshold(self.reference.scores, self._threshold)]
-        tipped = (scores[:, None] >= self._threshold) != (scores[:, None] * ratios >= self._threshold)
+        flips = changed_verdicts(self.reference.scores, answers.scores, self.threshold)
+        scores = self.reference.scores[is_off_threshold(self.reference.scores, self.threshold)]
+        tipped = (scores[:, None] >= self.threshold) != (scores[:, None] * ratios >= self.threshold)
         fell = self._figures - self._accuracy(answers)
         return Cost(
             map_error=float(np.abs(answers.maps - self.reference.maps).mean() / self.reference.maps.mean()),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.images import data_settings, images_sha256
+from calibration.images import data_settings
 from edge.bundle import Bundle
 from edge.engines.golden import contradiction
 from edge.errors import ImageError
@@ -18,6 +18,7 @@ from edge.verify import prove
 from export.outputs import Float, Outputs, run_onnx
 from training.data.good_parts import good_parts_sha256
 from training.data.labelled import read_labelled
+from training.image_sets import images_sha256
 from training.thresholds import image_threshold, pixel_threshold
 
 MAX_PARITY_IMAGES = 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from pathlib import Path
@@ -16,6 +15,7 @@ from edge.manifest import Preprocessing
 from training.data.images import read_input
 from training.data.layouts import find_layout, train_images
 from training.data.settings import INPUT_SIZE_PX, DataSettings
+from training.image_sets import evenly
 
 MIN_IMAGES = 8
 
@@ -43,11 +43,11 @@ def read_images(directory: Path, settings: Preprocessing, limit: int | None) -> 
             f"directory '{directory}' holds {len(paths)} images of good parts, {MIN_IMAGES} are needed at least",
             "put more pictures of good parts there",
         )
-    count = min(len(paths), limit or len(paths))
+    chosen = [paths[index] for index in evenly(len(paths), limit or len(paths))]
     reading, sizes_px = data_settings(settings), Counter[tuple[int, int]]()
-    images = np.empty((count, *INPUT_SIZE_PX, 3), np.uint8)
-    for index in tqdm(range(count), "images", unit="image", leave=False, disable=None):
-        images[index], size_px = read_input(paths[index * len(paths) // count], reading, None)
+    images = np.empty((len(chosen), *INPUT_SIZE_PX, 3), np.uint8)
+    for index, path in enumerate(tqdm(chosen, "images", unit="image", leave=False, disable=None)):
+        images[index], size_px = read_input(path, reading, None)
         sizes_px[size_px] += 1
     _warn_of_sizes(directory, sizes_px)
     return images
@@ -56,11 +56,6 @@ def read_images(directory: Path, settings: Preprocessing, limit: int | None) -> 
 def data_settings(settings: Preprocessing) -> DataSettings:
     """How to read image files so that they become what the bundle's network sees."""
     return DataSettings(roi_xywh=settings.roi_xywh, white_level=settings.white_level)
-
-
-def images_sha256(images: Image) -> str:
-    """Hash over the pixels of a set of images."""
-    return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
 
 
 def _warn_of_sizes(directory: Path, sizes_px: Counter[tuple[int, int]]) -> None:

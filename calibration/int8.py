@@ -18,6 +18,7 @@ from export.cost import multiply_accumulates
 from export.half import to_half
 from export.onnx_graph import fold_constants, group_of, links, name_nodes, weighted_nodes
 from export.probe import Probe
+from training.image_sets import evenly
 
 Float = npt.NDArray[np.float32]
 MAX_MEAN_IMAGES = 16
@@ -90,14 +91,14 @@ def channel_means(network: Network, images: Image) -> dict[str, Float]:
         network: prepared.
         images: uint8 (N, H, W, 3).
     """
-    count = min(len(images), MAX_MEAN_IMAGES)
+    chosen = images[evenly(len(images), MAX_MEAN_IMAGES)]
     sums: dict[str, npt.NDArray[np.float64]] = {}
     probe = Probe(network.model, network.tensors)
-    for index in range(count):
-        for name, value in probe.run(images[index * len(images) // count]).items():
+    for image in chosen:
+        for name, value in probe.run(image).items():
             # Of an image (1, C, H, W) channels come first, of tokens (1, T, C) last.
             axes = (0, 2, 3) if value.ndim == 4 else tuple(range(value.ndim - 1))
-            sums[name] = sums.get(name, 0.0) + value.mean(axis=axes, dtype=np.float64) / count
+            sums[name] = sums.get(name, 0.0) + value.mean(axis=axes, dtype=np.float64) / len(chosen)
     return {name: total.astype(np.float32) for name, total in sums.items()}
 
 

@@ -11,7 +11,9 @@ from calibration.images import MIN_IMAGES, data_settings
 from edge.errors import ImageError
 from edge.frame import Image
 from edge.manifest import Preprocessing
+from export.outputs import Outputs
 from training.data.labelled import read_labelled
+from training.image_sets import evenly
 from training.synthetic import with_defects
 
 MAX_CALIBRATION, MAX_JUDGED, FEW = 128, 48, 8
@@ -23,9 +25,9 @@ def split(images: Image) -> tuple[Image, Image]:
     if len(images) < 2 * MIN_IMAGES:
         return images, images
     judged = np.zeros(len(images), np.bool_)
-    judged[_evenly(len(images), min(MAX_JUDGED, len(images) // 2))] = True
+    judged[evenly(len(images), min(MAX_JUDGED, len(images) // 2))] = True
     rest = images[~judged]
-    return rest[_evenly(len(rest), MAX_CALIBRATION)], images[judged]
+    return rest[evenly(len(rest), MAX_CALIBRATION)], images[judged]
 
 
 def with_synthetic_defects(good: Image) -> tuple[Image, Image]:
@@ -48,15 +50,10 @@ def with_labelled_defects(good: Image, directory: Path, settings: Preprocessing)
     return np.concatenate([good, np.stack([part.image for part in parts])]), np.concatenate([blank, np.stack(masks)])
 
 
-def some(fp32: bytes, images: Image, masks: Image, threshold: float) -> Evidence:
-    """A few of them, good and defective, for what is measured often."""
-    defective = masks.any(axis=(1, 2))
+def some(evidence: Evidence) -> Evidence:
+    """A few of its images, good and defective, for what is measured often."""
+    defective = evidence.masks.any(axis=(1, 2))
     kinds = (np.flatnonzero(which) for which in (~defective, defective))
-    chosen = np.concatenate([kind[_evenly(len(kind), FEW)] for kind in kinds])
-    return Evidence(fp32, images[chosen], masks[chosen], threshold)
-
-
-def _evenly(length: int, count: int) -> list[int]:
-    """At most `count` of the first `length` whole numbers, evenly spaced."""
-    count = min(count, length)
-    return [index * length // count for index in range(count)]
+    chosen = np.concatenate([kind[evenly(len(kind), FEW)] for kind in kinds])
+    reference = Outputs(evidence.reference.maps[chosen], evidence.reference.scores[chosen])
+    return Evidence(evidence.images[chosen], evidence.masks[chosen], reference, evidence.threshold)

@@ -14,10 +14,10 @@ from scipy.stats import binomtest
 
 from calibration.fitting import LabelledScores, fit, refuse_seen, score_labelled
 from calibration.images import read_images
-from edge.arguments import rate
 from edge.bundle import load_bundle, write_manifest
 from edge.manifest import Manifest, Threshold
-from training.thresholds import PIXEL_SHARE, images_needed
+from export.command import add_rates
+from training.thresholds import images_needed
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,20 +34,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         help="pictures of good parts that neither the training nor an INT8 calibration has seen: parts that a network "
         "knows score lower than new ones, and the promise would not hold",
     )
-    fit_parser.add_argument(
-        "--false-reject-rate",
-        type=rate,
-        default=0.01,
-        metavar="RATE",
-        help="of good parts, for each of the two thresholds (default: %(default)s)",
-    )
-    fit_parser.add_argument(
-        "--pixel-share",
-        type=rate,
-        default=PIXEL_SHARE,
-        metavar="SHARE",
-        help="a part reaches the pixel threshold when more than this share of its pixels do (default: %(default)s)",
-    )
+    add_rates(fit_parser)
     fit_parser.add_argument(
         "--defects",
         type=Path,

@@ -6,7 +6,6 @@ import onnx
 
 from calibration.calibrate import Calibrated
 from calibration.evidence import Evidence
-from calibration.images import images_sha256
 from calibration.int8 import Network
 from edge.bundle import Bundle
 from edge.engines.golden import GoldenResult, compare_golden
@@ -16,9 +15,9 @@ from edge.manifest import Quantisation, QuantisedGroup, Variant
 from export.bundle import TOLERANCE_MARGIN, model_file
 from export.onnx_graph import opset
 from export.outputs import Outputs, measure_parity, run_onnx
+from training.image_sets import images_sha256
 
-# Of each golden map's own maximum, which is small for a good part; more than rounding, less than nonsense.
-MAX_MAP_ERROR, MAX_SCORE_ERROR = 0.3, 0.1
+MAX_GOLDEN_ERROR = 0.1
 
 
 def describe(
@@ -70,10 +69,10 @@ def describe(
 
 
 def _refuse_contradiction(result: GoldenResult) -> None:
-    if result.map_error <= MAX_MAP_ERROR and result.score_error <= MAX_SCORE_ERROR:
+    if result.map_error <= MAX_GOLDEN_ERROR and result.score_error <= MAX_GOLDEN_ERROR:
         return
     raise RefusedError(
-        f"INT8 is off by {result.map_error:.1%} of the golden maps ({MAX_MAP_ERROR:.0%} may be) and by "
-        f"{result.score_error:.1%} of the golden scores ({MAX_SCORE_ERROR:.0%})",
+        f"INT8 is off by {result.map_error:.1%} of the golden maps and {result.score_error:.1%} of the golden scores, "
+        f"{MAX_GOLDEN_ERROR:.0%} may be",
         "calibrate on good parts as the camera takes them, or stay with fp16",
     )

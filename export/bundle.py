@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from export.onnx_graph import weights_dtype
 from export.outputs import Outputs, measure_parity, run_onnx, run_torch
 from export.pictures import encode_rgb
 from export.to_onnx import OPSET, write_onnx
+from training.image_sets import images_sha256
 from training.networks.backbones import IMAGENET_MEAN, IMAGENET_STD
 from training.networks.detector import Detector
 from training.thresholds import image_threshold, pixel_threshold
@@ -106,11 +106,6 @@ def model_file(precision: Precision) -> str:
     return f"model.{precision}.onnx"
 
 
-def data_sha256(images: Image) -> str:
-    """Hash over the pixels of a set of images."""
-    return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
-
-
 def write_bundle(
     out: Path,
     graph: Detector,
@@ -142,7 +137,7 @@ def write_bundle(
         (out / model_file("fp16")).write_bytes(half.SerializeToString(deterministic=True))
     (out / TEMPLATE).write_bytes(encode_rgb(material.template))
     golden = _write_golden(out, graph, material.golden)
-    fitted_on = data_sha256(material.held_out)
+    fitted_on = images_sha256(material.held_out)
     good = run_onnx(out / model_file("fp32"), material.held_out, "held-out good parts")
     limit = image_threshold(good.scores, false_reject_rate, fitted_on)
     names = ["PyTorch", *precisions]

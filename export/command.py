@@ -19,6 +19,7 @@ from export.bundle import Identity, Material, write_bundle
 from export.report import REPORT, write_export_report
 from export.staging import staged_bundle
 from training.data.good_parts import load_good_parts
+from training.image_sets import evenly
 from training.networks.backbones import fold_batch_norm
 from training.networks.detector import Detector
 from training.run import Run, load_run
@@ -44,21 +45,26 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     parser.add_argument("--name", help="of the recipe in every verdict (default: the product's)")
     parser.add_argument("--version", default="1", help="of the recipe (default: %(default)s)")
+    add_rates(parser)
+    parser.set_defaults(handler=_handle)
+
+
+def add_rates(parser: argparse.ArgumentParser) -> None:
+    """What both thresholds are to promise."""
     parser.add_argument(
         "--false-reject-rate",
         type=rate,
         default=0.01,
         metavar="RATE",
-        help="of good parts, for the thresholds from the held-out ones (default: %(default)s)",
+        help="of good parts, for each of the two thresholds (default: %(default)s)",
     )
     parser.add_argument(
         "--pixel-share",
         type=rate,
         default=PIXEL_SHARE,
         metavar="SHARE",
-        help="of a good part's pixels that may reach the pixel threshold (default: %(default)s)",
+        help="a part reaches the pixel threshold when more than this share of its pixels do (default: %(default)s)",
     )
-    parser.set_defaults(handler=_handle)
 
 
 def export_run(
@@ -85,7 +91,7 @@ def export_run(
     """
     record, settings = run.record, run.record.settings
     graph = _graph(run)
-    material = _material(graph, run, held_out)
+    material = _material(run, held_out)
     with staged_bundle(out) as directory:
         made = write_bundle(
             directory,
@@ -167,12 +173,10 @@ def _graph(run: Run) -> Detector:
     return graph
 
 
-def _material(graph: Detector, run: Run, held_out: Image) -> Material:
+def _material(run: Run, held_out: Image) -> Material:
     """Held-out parts, evenly chosen, as they are and with defects drawn onto them."""
     templates = run.templates()
-    chosen = held_out[[i * len(held_out) // MAX_COMPARED for i in range(MAX_COMPARED)]]
-    if len(held_out) <= MAX_COMPARED:
-        chosen = held_out
+    chosen = held_out[evenly(len(held_out), MAX_COMPARED)]
     damaged, _ = with_defects(chosen, SEED)
     half = GOLDEN_PARTS // 2
     return Material(

@@ -15,7 +15,7 @@ import torch
 
 from edge.frame import Image
 from edge.manifest import Fusion, Provenance, ScoreRule
-from export.bundle import Identity, Material, data_sha256, write_bundle
+from export.bundle import Identity, Material, write_bundle
 from export.graph import detector_graph
 from export.staging import staged_bundle
 from simulator.defects import DefectKind
@@ -23,6 +23,7 @@ from simulator.parts import HELD_OUT_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS
 from training.checkpoint import load_weights, save_weights
 from training.distributed import World
 from training.feature_cells import FeatureCells
+from training.image_sets import images_sha256
 from training.loop import Training
 from training.networks.backbones import Backbone, load_backbone
 from training.networks.features import TOKENS, CellExtractor
@@ -135,7 +136,7 @@ def make_demo_bundle(out: Path, work: Path) -> None:
                 seed=TRAINING.seed,
                 epochs=sum(cycle.settings.epochs for cycle in CYCLES),
                 train_images=len(train_images),
-                train_data_sha256=data_sha256(train_images),
+                train_data_sha256=images_sha256(train_images),
                 backbone_weights=f"pre-trained on procedural images: training/pretrain.py, seed {PRETRAINING.seed}, "
                 f"{PRETRAINING.steps} batches of {PRETRAINING.batch}",
             ),

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 from onnx import TensorProto, helper
 
+from edge import cli
 from edge.bundle import hash_files, write_manifest
 from edge.manifest import Golden, Manifest, Normalisation, PixelThreshold, Preprocessing, Provenance, Threshold, Variant
 
@@ -182,3 +183,16 @@ def limited_file_size() -> Callable[[], AbstractContextManager[Callable[[int], N
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return limited
+
+
+@pytest.fixture(scope="session")
+def verb() -> Callable[..., int]:
+    """Run `tfanet-edge` with these arguments as a shell would; returns its exit status."""
+
+    def run(*arguments: object) -> int:
+        try:
+            return cli.main([*map(str, arguments)])
+        except SystemExit as end:
+            return int(end.code or 0)
+
+    return run

@@ -19,6 +19,7 @@ from training.data.good_parts import GoodParts, load_good_parts
 from training.data.images import ignored_cells, read_ignore_mask
 from training.distributed import World
 from training.feature_cells import FeatureCells
+from training.image_sets import evenly
 from training.loop import Training, best_epoch, is_done
 from training.networks.backbones import Backbone, load_backbone, weights_source
 from training.networks.detector import to_nchw
@@ -111,8 +112,8 @@ def _training(
 
 
 def choose_templates(images: Image, count: int) -> Image:
-    """`count` images, evenly spaced in their order, beginning with the first."""
-    return np.ascontiguousarray(images[[index * len(images) // count for index in range(count)]])
+    """At most `count` images, evenly spaced in their order, beginning with the first."""
+    return np.ascontiguousarray(images[evenly(len(images), count)])
 
 
 @torch.no_grad()
@@ -125,7 +126,7 @@ def channel_statistics(backbone: Backbone, images: Image, device: torch.device) 
     channels = sum(backbone.tap_channels)
     extractor = CellExtractor(backbone, torch.ones(channels)).to(device)
     total, squares = torch.zeros(2, channels, dtype=torch.float64, device=device)
-    chosen = choose_templates(images, min(len(images), MAX_SCALE_IMAGES))
+    chosen = choose_templates(images, MAX_SCALE_IMAGES)
     for image in chosen:
         features = extractor.features(to_nchw(image[None]).to(device))[0].flatten(1).double()
         total += features.mean(1) / len(chosen)

@@ -71,6 +71,11 @@ def default_cache() -> Path:
     place = next(path for path in (SYSTEM_CACHE, *SYSTEM_CACHE.parents) if path.exists())
     if os.access(place, os.W_OK):
         return SYSTEM_CACHE
+    return user_cache()
+
+
+def user_cache() -> Path:
+    """Where the XDG base directory specification puts what can be computed again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfanet-edge"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from importlib.metadata import EntryPoint
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,6 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
-from edge import cli
 from edge.bundle import hash_files, write_manifest
 from edge.manifest import Manifest
 
@@ -154,21 +153,11 @@ def good_dir(tmp_path: Path) -> Path:
     return write_good(tmp_path / "good")
 
 
-def run_verb(monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...]) -> int:
-    """The verb's exit status."""
-    entry = EntryPoint("calibrate-int8", "calibration.command:add_command [training]", cli.GROUP)
-    monkeypatch.setattr(cli, "entry_points", lambda group: [entry])
-    try:
-        return cli.main(["calibrate-int8", *map(str, arguments)])
-    except SystemExit as end:
-        return int(end.code or 0)
-
-
 @pytest.fixture
-def calibrate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+def calibrate(verb: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     """Run the verb with a cache of its own; returns its exit status."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return lambda *arguments: run_verb(monkeypatch, arguments)
+    return partial(verb, "calibrate-int8")
 
 
 class Calibrated(NamedTuple):
@@ -183,12 +172,12 @@ class Calibrated(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def calibrated(detector: Path, tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
+def calibrated(detector: Path, verb: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
     """With wide limits: on twenty images one pair that swaps places is much."""
     root = tmp_path_factory.mktemp("calibrated")
     path, images = Path(shutil.copytree(detector, root / "detector")), write_good(root / "good")
     limits = ("--max-swaps", 0.2, "--max-auroc-drop", 0.2, "--max-aupro-drop", 0.05)
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
-        status = run_verb(patch, (path, "--images", images, "--cache", root / "cache", *limits))
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        status = verb("calibrate-int8", path, "--images", images, "--cache", root / "cache", *limits)
     assert status == 0, err.getvalue()
     return Calibrated(detector, path, images, root / "cache", out.getvalue(), err.getvalue())

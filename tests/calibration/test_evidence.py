@@ -16,6 +16,7 @@ from calibration.evidence import Cost, Evidence, Tolerance, swap_share
 from calibration.judged import FEW, MAX_CALIBRATION, MAX_JUDGED, some, split
 from calibration.selection import Candidate, Selection
 from calibration.table import refusal
+from export.outputs import run_onnx
 
 FREE = Cost(0, 0, 0, 0, 0, 0, 0, 0)
 TOLERANCE = Tolerance(flip_share=0.005, swap_share=0.01, auroc=0.002, aupro=0.005)
@@ -57,7 +58,7 @@ def evidence() -> Evidence:
     masks[2:, 100:132, 100:132] = 1
     for index, level in ((2, 60), (3, 100)):
         images[index][masks[index] == 1] = level
-    return Evidence(network(1.0), images, masks, 50.0)
+    return Evidence(images, masks, run_onnx(network(1.0), images, "fp32"), 50.0)
 
 
 def test_the_network_itself_costs_nothing(evidence: Evidence) -> None:
@@ -127,7 +128,7 @@ def test_some_are_good_and_some_defective() -> None:
     images, masks = np.zeros((40, 256, 256, 3), np.uint8), np.zeros((40, 256, 256), np.uint8)
     images[:, 0, 0, 0] = np.arange(1, 41)
     masks[30:, 0, 0] = 1
-    few = some(network(1.0), images, masks, 50.0)
+    few = some(Evidence(images, masks, run_onnx(network(1.0), images, "fp32"), 50.0))
     assert len(few.images) == 2 * FEW
     assert few.masks.any(axis=(1, 2)).tolist() == [False] * FEW + [True] * FEW
     assert (np.diff(few.images[:, 0, 0, 0].astype(int)) > 0).all()

@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from calibration.images import images_sha256, read_images
+from calibration.images import read_images
 from edge.errors import ImageError
 from edge.manifest import Preprocessing
+from training.image_sets import images_sha256
 
 PLAIN = Preprocessing(input_size_px=(256, 256))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from importlib.metadata import EntryPoint
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,13 +14,13 @@ import onnxruntime as ort
 import pytest
 
 from calibration.fitting import fit, refuse_seen
-from calibration.images import images_sha256, read_images
-from edge import cli
+from calibration.images import read_images
 from edge.bundle import hash_files, load_bundle, write_manifest
 from edge.errors import ImageError
 from edge.manifest import Manifest, Parity
 from training.data.good_parts import load_good_parts
 from training.data.settings import DataSettings
+from training.image_sets import images_sha256
 from training.thresholds import image_threshold, pixel_threshold
 
 Fit = Callable[..., int]
@@ -28,18 +28,9 @@ NO_SHA = "0" * 64
 
 
 @pytest.fixture
-def threshold(monkeypatch: pytest.MonkeyPatch) -> Fit:
+def threshold(verb: Fit) -> Fit:
     """Run the verb; returns its exit status."""
-    entry = EntryPoint("threshold", "calibration.threshold:add_command [training]", cli.GROUP)
-    monkeypatch.setattr(cli, "entry_points", lambda group: [entry])
-
-    def run(*arguments: object) -> int:
-        try:
-            return cli.main(["threshold", *map(str, arguments)])
-        except SystemExit as end:
-            return int(end.code or 0)
-
-    return run
+    return partial(verb, "threshold")
 
 
 def contents(directory: Path) -> dict[str, bytes]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import EntryPoint
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pytest
-
-from edge import cli
 
 ROI_XYWH = (8, 4, 104, 88)
 IGNORED_FROM_X_PX = 86
@@ -28,24 +26,16 @@ class Exported(NamedTuple):
     err: str
 
 
-def export_verb(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Run the verb; returns its exit status."""
-    entry = EntryPoint("export", "export.command:add_command [training]", cli.GROUP)
-    monkeypatch.setattr(cli, "entry_points", lambda group: [entry])
-    try:
-        return cli.main(["export", *map(str, arguments)])
-    except SystemExit as end:
-        return int(end.code or 0)
-
-
 @pytest.fixture
-def export(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def export(verb: Callable[..., int]) -> Callable[..., int]:
     """Run the verb; returns its exit status."""
-    return lambda *arguments: export_verb(monkeypatch, *arguments)
+    return partial(verb, "export")
 
 
 @pytest.fixture(scope="session")
-def run_dir(product: Path, backbone_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_dir(
+    product: Path, backbone_weights: Path, verb: Callable[..., int], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Two of eight good parts are held out; a region of interest, an ignored edge and another white."""
     out = tmp_path_factory.mktemp("runs") / "run"
     mask = np.zeros((96, 120), np.uint8)
@@ -54,7 +44,7 @@ def run_dir(product: Path, backbone_weights: Path, tmp_path_factory: pytest.Temp
     where = ["--data", product, "--weights", backbone_weights, "--out", out, "--device", "cpu"]
     size = ["--preset", "tiny", "--epochs", 1, "--batch", 6, "--precision", "float32", "--held-out-share", 0.25]
     seen = ["--roi-xywh", *ROI_XYWH, "--ignore-mask", out.with_name("ignore.png"), "--white-level", WHITE_LEVEL]
-    assert cli.main(["train", *map(str, [*where, *size, *seen])]) == 0
+    assert verb("train", *where, *size, *seen) == 0
     return out
 
 

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from edge.bundle import hash_files, load_bundle
-from export.bundle import Made, Material, data_sha256
+from export.bundle import Made, Material
 from export.outputs import Outputs, measure_parity, run_onnx
 from export.page import Page, Section, Table, render
 from export.report import REPORT, export_page, percent, write_export_report
 from training.checkpoint import Epoch
 from training.curves import draw_curves, write_history
+from training.image_sets import images_sha256
 from training.run import CURVES, HISTORY, Run, RunRecord
 from training.settings import TrainSettings
 from training.thresholds import image_threshold, pixel_threshold
@@ -109,7 +110,7 @@ def made(bundle_dir: Path, material: Material) -> Made:
         "fp32": compared,
         "fp16": Outputs(_rounded(compared.maps), _rounded(compared.scores)),
     }
-    sha256 = data_sha256(material.held_out)
+    sha256 = images_sha256(material.held_out)
     limit = image_threshold(held_out.scores, 0.01, sha256)
     parities = {
         name: measure_parity(answers[before], answers[name], before, limit.value, sha256)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import get_args
 
-from edge.arguments import share, whole_number_from
+from edge.arguments import rate, whole_number_from
 from edge.errors import ConfigError
 from edge.manifest import Fusion, ScoreRule
 from training.distributed import joined_world
@@ -42,9 +42,9 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     parser.add_argument(
         "--false-reject-rate",
-        type=share,
+        type=rate,
         default=0.01,
-        metavar="SHARE",
+        metavar="RATE",
         help="of good parts, for the threshold from held-out good ones (default: %(default)s)",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -52,9 +52,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _handle(arguments: argparse.Namespace) -> int:
-    rate, snapshot = arguments.false_reject_rate, arguments.snapshot
-    if not 0 < rate < 1:
-        raise ConfigError(f"--false-reject-rate is {rate:g}", "give a number between 0 and 1")
+    false_reject_rate, snapshot = arguments.false_reject_rate, arguments.snapshot
     runs = [load_run(path) for path in arguments.runs]
     refuse_different(runs)
     report = arguments.report or runs[0].path / "evaluation"
@@ -65,9 +63,11 @@ def _handle(arguments: argparse.Namespace) -> int:
     with joined_world(arguments.device) as world:
         for run in runs:
             found = evaluate_run(run, parts, world.device, arguments.score_rule, arguments.fusion, snapshot)
-            limit = held_out_limit(run, arguments.data, world.device, found.score_rule, found.fusion, rate, snapshot)
+            limit = held_out_limit(
+                run, arguments.data, world.device, found.score_rule, found.fusion, false_reject_rate, snapshot
+            )
             results.append(Result(run, found, limit))
-    content = document(results, parts, arguments.data, snapshot, rate)
+    content = document(results, parts, arguments.data, snapshot, false_reject_rate)
     write_text(arguments.json, json.dumps(content, indent=1, allow_nan=False) + "\n")
     write_report(report, results, parts, content)
     print(table(content["figures"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,9 @@ def test_worst_parts_come_first(run: Run, product: Path) -> None:
     assert worst(without, parts) == {"missed": [3, 4, 2, 5], "found": [], "false_alarm": [1, 0]}
 
 
-def test_refusals_say_what_to_mend(run: Run, product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refusals_say_what_to_mend(
+    run: Run, product: Path, verb: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "slower").mkdir()
     settings = run.record.settings.model_copy(update={"lr": 5e-5, "seed": 2})
     slower = run.record.model_copy(update={"settings": settings})
@@ -168,11 +171,11 @@ def test_refusals_say_what_to_mend(run: Run, product: Path, tmp_path: Path, caps
         ({"--json": tmp_path / "file" / "out.json"}, [], "'.*file' cannot be made"),
         ({"--json": tmp_path}, [], "cannot be written"),
         ({"--report": tmp_path / "file"}, [], "'.*file' cannot be made"),
-        ({"--false-reject-rate": 0}, [], "--false-reject-rate is 0"),
+        ({"--false-reject-rate": 0}, [], "--false-reject-rate: '0' is not a number between 0 and 1"),
         ({"--snapshot": 1}, [], "epoch_0001.pth'"),
     ):
         arguments = [str(word) for pair in (given | changed).items() for word in pair]
-        assert main(["evaluate", *arguments, *more]) == 2
+        assert verb("evaluate", *arguments, *more) == 2
         assert re.search(problem, capsys.readouterr().err.splitlines()[-1])
 
 
