@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +20,7 @@ from onnx import TensorProto, helper
 
 from edge import cli
 from edge.bundle import hash_files, write_manifest
+from edge.engines import trt_compat
 from edge.manifest import Golden, Manifest, Normalisation, PixelThreshold, Preprocessing, Provenance, Threshold, Variant
 
 # Two shared cores make single examples slow at times; that says nothing about the code.
@@ -196,3 +200,26 @@ def verb() -> Callable[..., int]:
             return int(end.code or 0)
 
     return run
+
+
+@pytest.fixture
+def fake_tensorrt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The stand-in for TensorRT as the module `tensorrt`, fresh; what imported it is forgotten before and after."""
+    source = Path(__file__).parent / "fakes" / "tensorrt" / "__init__.py"
+    spec = importlib.util.spec_from_file_location("tensorrt", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+
+    def forget() -> None:
+        trt_compat.logger.cache_clear()
+        for name, loaded in [*sys.modules.items()]:
+            if "trt" in getattr(loaded, "__dict__", {}):
+                del sys.modules[name]
+
+    forget()
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    spec.loader.exec_module(module)
+    yield module
+    forget()
+    assert module.fake.errors == []
