@@ -62,10 +62,7 @@ class GpuPlanRunner:
         return read_device_facts(self._device)
 
     def run(self, plan: bytes, images: Image) -> tuple[Float, Float]:
-        logger, messages = trt_compat.logger()
-        engine: Any = trt.Runtime(logger).deserialize_cuda_engine(plan)
-        if engine is None:
-            raise EngineError(f"TensorRT cannot load the plan it built ({messages.last_error()})")
+        engine = trt_compat.deserialize(plan)
         try:
             execution = _Execution(engine, images[:1])
             outputs = [execution.run(image[None]) for image in images]

@@ -7,17 +7,26 @@ callers use directly.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edge.errors import EngineError
 from edge.manifest import Precision
 
 if TYPE_CHECKING:
     import tensorrt
 
+    from edge.engines.plan_cache import PlanRecord
+
 # What a builder that chooses types itself may use; where the network's own types rule, nothing is asked.
 _ALLOWED: dict[Precision, tuple[str, ...]] = {"fp32": (), "fp16": ("FP16",), "int8": ("FP16", "INT8")}
+
+# What it says of a plan that it does not load, from 8.6 on.
+_OTHER_VERSION = ("not compatible with this version of TensorRT", "Version tag does not match")
+_OTHER_DEVICE = "generated on an incompatible device"
+_DAMAGED = "Serialization"
 
 
 class BuildProgress(Protocol):
@@ -54,6 +63,11 @@ class Messages:
         """The first line of the last error."""
         errors = [text for severity, text in self.lines if severity in ("INTERNAL_ERROR", "ERROR")]
         return errors[-1].splitlines()[0] if errors else "it gives no reason"
+
+    def first_error(self, start: int) -> str:
+        """The first error from a line on, as one line: those after it are mostly its consequences."""
+        errors = [text for severity, text in self.lines[start:] if severity in ("INTERNAL_ERROR", "ERROR")]
+        return " ".join(errors[0].split()) if errors else "it gives no reason"
 
 
 @cache
@@ -114,6 +128,61 @@ def aim_at(config: Any, compute_capability: tuple[int, int]) -> bool:
     major, minor = compute_capability
     config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{major}{minor}"), 0)
     return True
+
+
+def deserialize(plan: bytes, record: PlanRecord | None = None) -> tensorrt.ICudaEngine:
+    """The engine of a plan, for the current device.
+
+    Args:
+        plan: of this version and this kind of device.
+        record: what is known of the plan; None where it was just built.
+
+    Raises:
+        EngineError: the plan is of another TensorRT version, of another device, damaged, or cannot be loaded for
+            another reason; the message says which, and what TensorRT said.
+    """
+    import tensorrt as trt
+
+    own_logger, messages = logger()
+    start = len(messages.lines)
+    engine: Any = trt.Runtime(own_logger).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise _refusal(messages.first_error(start), plan, record, trt.__version__)
+    loaded: tensorrt.ICudaEngine = engine
+    return loaded
+
+
+def _refusal(said: str, plan: bytes, record: PlanRecord | None, version: str) -> EngineError:
+    built_for = None if record is None else record.key.device
+    remedy = "build it again on this device: tfanet-edge build"
+    if record is not None and hashlib.sha256(plan).hexdigest() != record.plan_sha256:
+        return EngineError(f"the plan is damaged: it is not what its record says ({said})", remedy)
+    if any(words in said for words in _OTHER_VERSION) or (built_for and built_for.tensorrt != version):
+        other = built_for.tensorrt if built_for else "of another version"
+        return EngineError(f"the plan is for TensorRT {other}, this is {version} ({said})", remedy)
+    if _OTHER_DEVICE in said:
+        return EngineError(f"the plan is for {built_for.gpu if built_for else 'another device'} ({said})", remedy)
+    if _DAMAGED in said:
+        return EngineError(f"the plan is damaged ({said})", remedy)
+    return EngineError(f"TensorRT {version} cannot load the plan ({said})", "free memory, or build it again")
+
+
+def warn_about(version: str, network_has_attention: bool) -> str | None:
+    """What is known to go wrong with a network in a TensorRT version, in one sentence; None when nothing is.
+
+    Args:
+        version: as `tensorrt.__version__` has it.
+        network_has_attention: whether it is a vision transformer, or holds one.
+
+    Source: NVIDIA/TensorRT issues 4558, 4723 and 4742.
+    """
+    release = tuple(int(part) for part in version.split(".")[:2])
+    if not (network_has_attention and (10, 0) <= release < (10, 5)):
+        return None
+    return (
+        f"TensorRT {version} may compute this network wrongly, as 10.0 to 10.4 do some vision transformers "
+        "(NVIDIA/TensorRT issues 4558, 4723, 4742): the golden vectors decide; use 10.5 or newer"
+    )
 
 
 def sizes(dims: tensorrt.Dims) -> list[int]:

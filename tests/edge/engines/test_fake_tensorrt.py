@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 from edge.engines.device import DeviceFacts
+from edge.engines.plan_cache import PlanKey, PlanRecord
+from edge.errors import EngineError
 
 ROOT = Path(__file__).parents[3]
 FAKE = ROOT / "tests" / "fakes" / "tensorrt" / "__init__.py"
@@ -330,3 +333,75 @@ def test_tensorrts_own_logger_prints(fake_tensorrt: Any, capsys: pytest.CaptureF
     assert capsys.readouterr().err == "[TRT] [W] loud\n"
     with pytest.raises(TypeError):
         fake_tensorrt.Runtime(None)
+
+
+def record(plan: bytes, device: DeviceFacts) -> PlanRecord:
+    key = PlanKey(onnx_sha256="0" * 64, precision="fp32", max_batch=1, workspace_mib=None, device=device)
+    sha256 = hashlib.sha256(plan).hexdigest()
+    return PlanRecord(key=key, plan_sha256=sha256, plan_bytes=len(plan), build_s=1, map_error=0, score_error=0)
+
+
+@pytest.mark.parametrize(
+    ("others", "named", "unnamed"),
+    [
+        (
+            {"tensorrt": "10.3.1"},
+            r"TensorRT 10\.3\.1, this is 10\.3\.0 \(",
+            r"TensorRT of another version, this is 10\.3\.0",
+        ),
+        (
+            {"tensorrt": "10.16.1.11"},
+            r"TensorRT 10\.16\.1\.11, this is 10\.3\.0",
+            "TensorRT of another version, this is",
+        ),
+        (
+            {"gpu": "H200", "compute_capability": (9, 0)},
+            r"is for H200 \(.*expecting compute 8\.7 got compute 9\.0",
+            r"is for another device \(.*got compute 9\.0",
+        ),
+    ],
+)
+def test_a_plan_from_elsewhere_is_told_apart(
+    fake_tensorrt: Any, driver: Driver, onnx: bytes, others: dict[str, Any], named: str, unnamed: str
+) -> None:
+    from edge.engines import trt_compat
+
+    device = DEVICE.model_copy(update=others)
+    plan = fake_tensorrt.make_plan(onnx, device, device.tensorrt)
+    for known, said in ((record(plan, device), named), (None, unnamed)):
+        with pytest.raises(EngineError, match=said) as error:
+            trt_compat.deserialize(plan, known)
+        assert "\n" not in str(error.value)
+        assert error.value.remedy == "build it again on this device: tfanet-edge build"
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda plan: plan[:-1], lambda plan: plan[:50], lambda plan: plan[1:], lambda _: b""]
+)
+def test_a_damaged_plan_is_told_apart(fake_tensorrt: Any, driver: Driver, onnx: bytes, damage: Any) -> None:
+    from edge.engines import trt_compat
+
+    plan = fake_tensorrt.make_plan(onnx, DEVICE, "10.3.0")
+    with pytest.raises(EngineError, match=r"the plan is damaged \(.*Serialization"):
+        trt_compat.deserialize(damage(plan))
+    with pytest.raises(EngineError, match=r"the plan is damaged: it is not what its record says"):
+        trt_compat.deserialize(damage(plan), record(plan, DEVICE))
+
+
+def test_another_reason_is_no_damage(fake_tensorrt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edge.engines import trt_compat
+
+    monkeypatch.setattr(fake_tensorrt.Runtime, "deserialize_cuda_engine", lambda *_: None)
+    trt_compat.logger()[1].lines.append(("ERROR", "of an earlier call"))
+    with pytest.raises(EngineError, match=r"10\.3\.0 cannot load the plan \(it gives no reason\)"):
+        trt_compat.deserialize(b"")
+
+
+def test_a_plan_of_another_model_of_the_same_architecture_loads(
+    fake_tensorrt: Any, driver: Driver, onnx: bytes
+) -> None:
+    from edge.engines import trt_compat
+
+    plan = fake_tensorrt.make_plan(onnx, DEVICE.model_copy(update={"gpu": "Orin NX"}), "10.3.0")
+    assert trt_compat.deserialize(plan).num_io_tensors == 3
+    assert [severity for severity, _ in trt_compat.logger()[1].lines] == ["WARNING"]

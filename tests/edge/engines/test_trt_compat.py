@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from edge.engines import trt_compat
+
 ROOT = Path(__file__).parents[3]
 PINNED = re.findall(r"^[\w-]+==([\d.]+)$", (ROOT / "tools" / "tensorrt-bindings.txt").read_text(), re.MULTILINE)
 WEAKLY_TYPED = ("8.",)
@@ -114,6 +116,19 @@ def test_progress_is_told_where_there_is_a_monitor(used: dict[str, Any]) -> None
 def test_plans_are_for_the_gpu_at_hand(used: dict[str, Any]) -> None:
     assert used["aims"] is False
     assert used["sizes"] == [-1, 256, 256, 3]
+
+
+@pytest.mark.parametrize("version", ["10.0.0.6", "10.3.0", "10.4.0.26"])
+def test_a_version_that_miscomputes_transformers_is_warned_about(version: str) -> None:
+    warning = trt_compat.warn_about(version, network_has_attention=True)
+    assert warning is not None
+    assert f"TensorRT {version} may" in warning
+    assert trt_compat.warn_about(version, network_has_attention=False) is None
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "9.3.0", "10.5.0", "10.13.3.9", "11.4.0.106"])
+def test_other_versions_are_not(version: str) -> None:
+    assert trt_compat.warn_about(version, network_has_attention=True) is None
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,7 @@ class Runtime:
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
         try:
             return ICudaEngine(*_read_plan(bytes(serialized_engine), self.logger), self.logger)
-        except (_RefusedPlanError, json.JSONDecodeError) as refused:
+        except _RefusedPlanError as refused:
             self.logger.log(ILogger.ERROR, f"IRuntime::deserializeCudaEngine: {refused}")
             self.logger.log(ILogger.ERROR, "Error Code 4: Internal Error (Engine deserialization failed.)")
             return None
@@ -134,7 +134,7 @@ def _read_plan(plan: bytes, logger: ILogger) -> tuple[bytes, int]:
     """The ONNX file, and the largest batch."""
     magic, _, rest = plan.partition(b"\n")
     header, _, onnx = rest.partition(b"\n")
-    if magic != _MAGIC:
+    if magic != _MAGIC or not onnx:
         raise _RefusedPlanError(_ASSERTION.format("magicTagRead == kMAGIC_TAG failed.Magic tag does not match"))
     built = json.loads(header)
     there, here = built["version"].split("."), __version__.split(".")
