@@ -51,9 +51,10 @@ $(VENV)/.demo-ready: $(VENV)/.demo-system setup.py constraints.txt $(wildcard si
 	$(BIN)/python -m simulator.build
 	touch $@
 
-$(VENV)/.dev-ready: $(VENV)/.dev-system $(VENV)/.demo-ready $(wildcard tools/tensorrt*)
+$(VENV)/.dev-ready: $(VENV)/.dev-system $(VENV)/.demo-ready $(wildcard tools/tensorrt*) tools/pycuda_wheel.py
 	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
 	$(BIN)/python tools/tensorrt_bindings.py
+	$(BIN)/python tools/pycuda_wheel.py
 	touch $@
 
 clean:

@@ -29,7 +29,9 @@ TRAINING = [
     "torch>=2.4,<3",
     "tqdm>=4.66,<5",
 ]
+GRAPHS = ["cuda-bindings>=12.6,<14"]
 DEV = [
+    *GRAPHS,
     "coverage[toml]>=7.6",
     "hypothesis>=6.100",
     "import-linter>=2.1",
@@ -65,6 +67,7 @@ setup(
     extras_require={
         "edge": EDGE,
         "jetson": [*EDGE, "pycuda>=2024.1", "tqdm>=4.66,<5"],
+        "graphs": GRAPHS,
         "dashboard": DASHBOARD,
         "demo": [*EDGE, *DASHBOARD, *DEMO],
         "training": [*EDGE, *TRAINING],
