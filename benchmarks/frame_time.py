@@ -38,8 +38,8 @@ from measure import (
 )
 from stages import open_session, operator_ms, stage_cases
 
-from edge.frame import PixelFormat
 from edge.manifest import Preprocessing
+from edge.pixel_format import PixelFormat
 from edge.preprocess import preprocess
 from export.to_onnx import write_onnx
 from training.networks.detector import Detector

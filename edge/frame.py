@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
 
+from edge.pixel_format import PixelFormat
+
 Image = npt.NDArray[np.uint8]
-
-
-class PixelFormat(str, Enum):
-    """Pixel formats by their GenICam PFNC names."""
-
-    MONO8 = "Mono8"
-    BAYER_RG8 = "BayerRG8"
-    RGB8 = "RGB8"
-    BGR8 = "BGR8"
-    RGBA8 = "RGBa8"
-
-    @property
-    def channels(self) -> int:
-        """Samples per pixel in the raw image: 1, 3 or 4."""
-        return {PixelFormat.RGB8: 3, PixelFormat.BGR8: 3, PixelFormat.RGBA8: 4}.get(self, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +19,7 @@ class Frame:
     The image may be a view into a camera's ring: it stays valid until the frame is released to that camera.
 
     Attributes:
-        image: uint8, (H, W) for one channel, else (H, W, C).
+        image: uint8, of the shape that `PixelFormat.shape` says.
         pixel_format: how the samples are to be read.
         frame_id: the camera's own counter.
         trigger_id: the software trigger it answers; None when the camera was triggered otherwise.
@@ -55,3 +41,8 @@ class Frame:
     exposure_us: float | None
     is_complete: bool
     ring_slot: int = -1
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.pixel_format.width_px(self.image.shape), self.image.shape[0]

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 
 from edge.errors import ImageError
-from edge.frame import Image, PixelFormat
+from edge.frame import Image
 from edge.manifest import Preprocessing
+from edge.pixel_format import PixelFormat
 
 # OpenCV names a Bayer pattern after the second row's second and third pixel: its "BayerBG" is PFNC's BayerRG.
 _TO_RGB = {

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from edge.frame import PixelFormat
+from edge.pixel_format import PixelFormat
 
 MAGIC: Final = b"REPLAYCM"
 VERSION: Final = 1

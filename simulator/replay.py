@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import CameraSetupError, ImageError
-from edge.frame import Image, PixelFormat
+from edge.frame import Image
+from edge.pixel_format import PixelFormat
 from simulator.camera_file import (
     HEADER,
     IMAGE_OFFSET,

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from edge.frame import Image, PixelFormat
+from edge.frame import Image
 from edge.manifest import Preprocessing
+from edge.pixel_format import PixelFormat
 from edge.preprocess import preprocess
 from simulator.defects import DefectKind
 from simulator.parts import RenderedPart, render_part, to_bayer_rg8

@@ -10,7 +10,8 @@ from genicam import gentl
 
 from edge.cameras.features import available_entries, find_feature
 from edge.errors import CameraSetupError
-from edge.frame import Image, PixelFormat
+from edge.frame import Image
+from edge.pixel_format import PixelFormat
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edge.cameras.camera import CameraInfo, FramesMissing, StateChanged, TriggerFailed
 from edge.cameras.ring import RingGeometry
 from edge.errors import InputError
-from edge.frame import PixelFormat
+from edge.pixel_format import PixelFormat
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import ImageError
-from edge.frame import PixelFormat
 from edge.manifest import Preprocessing
+from edge.pixel_format import PixelFormat
 from edge.preprocess import preprocess, to_rgb
 
 FULL = Preprocessing(input_size_px=(256, 256))

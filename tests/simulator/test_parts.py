@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.frame import PixelFormat
+from edge.pixel_format import PixelFormat
 from edge.preprocess import to_rgb
 from simulator.defects import DefectKind
 from simulator.parts import (

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from edge.cameras.folder import read_samples
 from edge.errors import ImageError
-from edge.frame import Image, PixelFormat
+from edge.frame import Image
+from edge.pixel_format import PixelFormat
 from edge.preprocess import crop, preprocess
 from training.data.settings import INPUT_SIZE_PX, DataSettings
 

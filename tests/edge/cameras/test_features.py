@@ -12,7 +12,7 @@ from edge.cameras.features import write_features, write_trigger
 from edge.cameras.layout import read_layout
 from edge.config import FeatureValue, TriggerConfig
 from edge.errors import CameraSetupError
-from edge.frame import PixelFormat
+from edge.pixel_format import PixelFormat
 
 HEADER = """<?xml version="1.0"?>
 <RegisterDescription xmlns="http://www.genicam.org/GenApi/Version_1_1" ModelName="Registers" VendorName="tests"

@@ -15,7 +15,7 @@ from edge.cameras.camera import CameraState, FrameArrived, FramesMissing, StateC
 from edge.cameras.folder import FolderCamera, read_image
 from edge.config import FolderConfig, TriggerConfig
 from edge.errors import CameraSetupError, ImageError
-from edge.frame import PixelFormat
+from edge.pixel_format import PixelFormat
 
 SOFTWARE = TriggerConfig(mode="software")
 

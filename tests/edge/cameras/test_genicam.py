@@ -20,7 +20,7 @@ from edge.cameras.camera import CameraInfo, CameraState, FrameArrived, FramesMis
 from edge.cameras.genicam import GenicamCamera
 from edge.config import FeatureValue, GenicamConfig, TriggerConfig
 from edge.errors import CameraSetupError
-from edge.frame import PixelFormat
+from edge.pixel_format import PixelFormat
 
 FREE_RUN = TriggerConfig(mode="free_run")
 MakeBench = Callable[[GenicamCamera], Any]

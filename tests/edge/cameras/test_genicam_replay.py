@@ -15,7 +15,7 @@ from edge.cameras.camera import CameraState, FrameArrived, FramesMissing, Trigge
 from edge.cameras.genicam import GenicamCamera
 from edge.config import GenicamConfig, TriggerConfig
 from edge.errors import CameraSetupError
-from edge.frame import PixelFormat
+from edge.pixel_format import PixelFormat
 from simulator.replay import ReplayCamera
 
 MakeBench = Callable[[GenicamCamera], Any]
