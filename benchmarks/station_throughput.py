@@ -26,8 +26,9 @@ import numpy as np
 from edge.bundle import Bundle, load_bundle
 from edge.config import EngineConfig, GenicamConfig, MqttConfig, OutboxConfig, StationConfig, TriggerConfig
 from edge.engines.ort import OrtEngine, default_threads
-from edge.frame import PixelFormat
+from edge.manifest import Preprocessing
 from edge.observer import Inspection
+from edge.pixel_format import PixelFormat
 from edge.preprocess import preprocess
 from edge.slots import SlotRing
 from edge.startup import open_station
@@ -59,7 +60,8 @@ def rate_hz(moments_ns: list[int]) -> float:
 
 def bare_engine_hz(bundle: Bundle, inputs: np.ndarray, frames: int, threads: int | None) -> float:
     """Throughput of enqueue and wait over two slots, inputs already in the network's format."""
-    ring = SlotRing(2, bundle.manifest.preprocessing.input_size_px)
+    settings = Preprocessing(input_size_px=bundle.manifest.preprocessing.input_size_px)
+    ring = SlotRing(2, settings.input_size_px)
     engine = OrtEngine(bundle, "fp32", threads)
     for slot in ring.slots:
         engine.bind(slot)
@@ -67,8 +69,7 @@ def bare_engine_hz(bundle: Bundle, inputs: np.ndarray, frames: int, threads: int
     waiting = []
     for number in range(frames + WARM_UP):
         slot = ring.acquire()
-        np.copyto(slot.image[0], inputs[number % len(inputs)])
-        engine.enqueue(slot)
+        engine.enqueue(slot, inputs[number % len(inputs)], PixelFormat.RGB8, settings)
         waiting.append(slot)
         if len(waiting) == 2:
             oldest = waiting.pop(0)

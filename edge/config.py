@@ -85,15 +85,30 @@ CameraConfig = Annotated[GenicamConfig | FolderConfig, Field(discriminator="kind
 
 
 class EngineConfig(_Section):
-    """How the network is computed."""
+    """How the network is computed.
 
+    `auto` takes TensorRT where a GPU answers and has a plan of the bundle, else ONNX Runtime.
+    """
+
+    kind: Literal["auto", "onnxruntime", "tensorrt"] = "auto"
     precision: Precision = "fp32"
+    slots: int = Field(default=2, ge=2, le=16, description="frames in flight between camera and judge")
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="cores for the network; by default all but one, which serves camera and network",
+        description="cores for ONNX Runtime; by default all but one, which serves camera and network",
     )
-    slots: int = Field(default=2, ge=2, le=16, description="frames in flight between camera and judge")
+    plans: Path | None = Field(
+        default=None, description="where `tfanet-edge build` put TensorRT's plans; by default where it does by default"
+    )
+    transfer: Literal["auto", "pinned", "mapped", "managed"] = Field(
+        default="auto", description="how frames reach the GPU; `auto` measures at the start"
+    )
+    keep_warm_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="after so long without a frame the GPU computes one, so that it keeps its clocks",
+    )
 
 
 class JudgeConfig(_Section):
@@ -149,6 +164,13 @@ class StationConfig(_Section):
     outbox: OutboxConfig = OutboxConfig()
     dashboard: DashboardConfig = DashboardConfig()
 
+    @model_validator(mode="after")
+    def _frames_enough(self) -> StationConfig:
+        # A frame stays in the ring until the engine is done with it; one more is being filled meanwhile.
+        if isinstance(self.camera, GenicamConfig) and self.camera.ring_slots <= self.engine.slots:
+            raise ValueError(f"camera.ring_slots must be above engine.slots, which is {self.engine.slots}")
+        return self
+
 
 def load_config(path: Path) -> StationConfig:
     """Read `station.toml`; relative paths in it are relative to the file.
@@ -188,6 +210,9 @@ def _resolve_paths(config: StationConfig, root: Path) -> StationConfig:
         camera = camera.model_copy(update={"directory": root / camera.directory})
     elif camera.producer is not None:
         camera = camera.model_copy(update={"producer": root / camera.producer})
+    engine = config.engine
+    if engine.plans is not None:
+        engine = engine.model_copy(update={"plans": root / engine.plans})
     mqtt = config.mqtt
     if mqtt.password_file is not None:
         mqtt = mqtt.model_copy(update={"password_file": root / mqtt.password_file})
@@ -195,6 +220,7 @@ def _resolve_paths(config: StationConfig, root: Path) -> StationConfig:
         update={
             "bundle": root / config.bundle,
             "camera": camera,
+            "engine": engine,
             "mqtt": mqtt,
             "outbox": config.outbox.model_copy(update={"path": root / config.outbox.path}),
         }

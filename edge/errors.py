@@ -11,6 +11,7 @@ TfanetEdgeError             carries what is wrong (with the value) and what to d
     AcceleratorError        TensorRT, its Python packages, an NVIDIA GPU or the driver is missing
   RefusedError              measured figures are outside their limits: exit status 3
   EngineError               the inference engine failed, or contradicts the golden vectors
+    EngineLostError         it will not work again in this process
   DeliveryError             the broker refused the connection or a message
   OutboxError               the outbox file cannot be opened or written
 """
@@ -73,6 +74,10 @@ class RefusedError(TfanetEdgeError):
 
 class EngineError(TfanetEdgeError):
     """The inference engine failed, or contradicts the golden vectors."""
+
+
+class EngineLostError(EngineError):
+    """The inference engine will not work again in this process."""
 
 
 class DeliveryError(TfanetEdgeError):

@@ -15,15 +15,14 @@ import numpy as np
 from edge.cameras.camera import Camera, CameraState, FrameArrived, FramesMissing, StateChanged, TriggerFailed
 from edge.config import JudgeConfig
 from edge.engines.engine import Engine
-from edge.errors import EngineError, ImageError
+from edge.errors import EngineError, EngineLostError, ImageError
 from edge.frame import Frame
 from edge.manifest import Preprocessing
 from edge.outcome import FrameFacts, Outcome, Pictures, Timing, VerdictKind
-from edge.preprocess import preprocess
-from edge.quality import Quality, measure, refusal
+from edge.quality import Quality, quality_of, refusal
 from edge.slots import Slot, SlotRing
 from edge.triggers import Trigger, TriggerLedger
-from edge.verdict import Judgement, Limits, judge
+from edge.verdict import Judgement, Limits, is_defective, judge
 
 # How long a camera is listened to while the engine works; bounds the delay of collecting a result.
 _LISTEN_S = 0.002
@@ -34,10 +33,8 @@ _NO_TIMING = Timing()
 class _InFlight:
     slot: Slot
     trigger: Trigger
-    frame: FrameFacts
-    quality: Quality
+    frame: Frame
     grab_ms: float
-    preprocess_ms: float
 
 
 @dataclass(slots=True)
@@ -85,6 +82,7 @@ class Pipeline:
         self._outcomes: list[Outcome] = []
         self.camera_state = StateChanged(CameraState.DISCOVER, "not started")
         self.counts = Counts()
+        self.lost_engine: EngineLostError | None = None
 
     def fire(self) -> Trigger:
         """Fire one software trigger."""
@@ -103,6 +101,8 @@ class Pipeline:
             wait_s = min(timeout_s, _LISTEN_S) if self._in_flight else timeout_s
             self._listen(self._ledger.until_deadline_s(time.monotonic_ns(), wait_s))
         self._collect(0.0 if self._ring.has_free else timeout_s)
+        if not self._in_flight:
+            self._engine.idle()
         self._expire()
         return self._outcomes
 
@@ -120,42 +120,34 @@ class Pipeline:
             for _ in range(0 if self._software_triggers else event.count):
                 self._resolve(self._ledger.open(time.monotonic_ns(), time.time_ns()), "INVALID", "frame_lost")
         elif isinstance(event, StateChanged):
+            if event.state is CameraState.STREAM:
+                self._engine.adopt(self._camera.memory)
             self.camera_state = event
 
     def _take(self, frame: Frame) -> None:
-        """Fill the next slot with a frame and start the engine on it."""
-        try:
-            trigger = self._trigger_of(frame)
-            if trigger is None:
-                return
-            grab_ms = (frame.received_monotonic_ns - trigger.fired_monotonic_ns) / 1e6
-            height, width = frame.image.shape[:2]
-            facts = FrameFacts(
-                frame.frame_id, (width, height), frame.timestamp_camera_ns, frame.exposure_us, frame.is_complete
-            )
-            if not frame.is_complete:
-                self._resolve(trigger, "INVALID", "incomplete_frame", Timing(grab_ms), facts)
-                return
-            slot = self._ring.acquire()
-            started_ns = time.perf_counter_ns()
-            try:
-                preprocess(frame.image, frame.pixel_format, self._preprocessing, slot.image[0])
-            except ImageError as error:
-                self._ring.release(slot)
-                self._resolve(trigger, "INVALID", str(error), Timing(grab_ms), facts)
-                return
-        finally:
+        """Start the engine on a frame, in the next slot; the camera has the frame back when the slot is done."""
+        trigger = self._trigger_of(frame)
+        if trigger is None:
             self._camera.release(frame)
-        quality = measure(slot.image[0])
-        preprocess_ms = _since_ms(started_ns)
-        why_not = refusal(quality, self._judge_config)
-        if why_not is not None:
-            pictures = self._pictures(slot, with_map=False)
-            self._ring.release(slot)
-            self._resolve(trigger, "INVALID", why_not, Timing(grab_ms, preprocess_ms), facts, quality, None, pictures)
             return
-        self._engine.enqueue(slot)
-        self._in_flight.append(_InFlight(slot, trigger, facts, quality, grab_ms, preprocess_ms))
+        grab_ms = (frame.received_monotonic_ns - trigger.fired_monotonic_ns) / 1e6
+        if not frame.is_complete:
+            self._refuse(frame, trigger, "incomplete_frame", grab_ms)
+            return
+        slot = self._ring.acquire()
+        try:
+            self._engine.enqueue(slot, frame.image, frame.pixel_format, self._preprocessing)
+        except (EngineError, ImageError) as error:
+            self._ring.release(slot)
+            self._refuse(frame, trigger, self._reason(error), grab_ms)
+            return
+        self._in_flight.append(_InFlight(slot, trigger, frame, grab_ms))
+
+    def _refuse(self, frame: Frame, trigger: Trigger, reason: str, grab_ms: float) -> None:
+        """Answer for a frame that the engine is not asked about."""
+        facts = _facts(frame)
+        self._camera.release(frame)
+        self._resolve(trigger, "INVALID", reason, Timing(grab_ms), facts)
 
     def _trigger_of(self, frame: Frame) -> Trigger | None:
         if not self._software_triggers:
@@ -178,32 +170,54 @@ class Pipeline:
                     return
                 failure = None
             except EngineError as error:
-                self.counts.engine_failures += 1
-                failure = str(error)
+                failure = self._reason(error)
             self._in_flight.popleft()
             self._finish(item, failure)
             wait_s = 0.0
 
     def _finish(self, item: _InFlight, failure: str | None) -> None:
-        """Turn a computed slot into its trigger's outcome, unless the deadline was quicker."""
-        slot = item.slot
+        """Turn a slot that is done into its trigger's outcome, unless the deadline was quicker."""
+        facts = _facts(item.frame)
+        self._camera.release(item.frame)
         if self._ledger.find(item.trigger.trigger_id) is None:
             self.counts.late_frames += 1
-            self._ring.release(slot)
-            return
-        infer_ms = self._engine.infer_ms(slot)
+        elif failure is not None:
+            self._resolve(item.trigger, "INVALID", failure, Timing(item.grab_ms), facts)
+        else:
+            self._decide(item, facts)
+        self._ring.release(item.slot)
+
+    def _decide(self, item: _InFlight, facts: FrameFacts) -> None:
+        """Judge what the engine computed of a frame that shows something."""
+        slot = item.slot
+        took = self._engine.timing(slot)
         started_ns = time.perf_counter_ns()
+        quality = quality_of(slot.quality_sums, slot.above.size)
+        reason = refusal(quality, self._judge_config)
         judgement = None
-        if failure is None:
-            try:
-                judgement = judge(slot.anomaly_map[0], float(slot.score[0]), self._limits)
-            except ValueError as error:
-                failure = str(error)
-        timing = Timing(item.grab_ms, item.preprocess_ms, infer_ms, _since_ms(started_ns))
+        try:
+            if reason is None:
+                judgement = self._judge(slot)
+        except EngineError as error:
+            reason = self._reason(error)
+        except ValueError as error:
+            reason = str(error)
+        timing = Timing(item.grab_ms, took.preprocess_ms, took.infer_ms, _since_ms(started_ns))
         pictures = self._pictures(slot, with_map=judgement is not None)
-        self._ring.release(slot)
         verdict = judgement.verdict if judgement else "INVALID"
-        self._resolve(item.trigger, verdict, failure or "", timing, item.frame, item.quality, judgement, pictures)
+        self._resolve(item.trigger, verdict, reason or "", timing, facts, quality, judgement, pictures)
+
+    def _judge(self, slot: Slot) -> Judgement:
+        score = float(slot.score[0])
+        if is_defective(score, slot.maxima, self._limits):
+            self._engine.fetch(slot)
+        return judge(score, slot.maxima, slot.anomaly_map[0], slot.above, self._limits)
+
+    def _reason(self, error: EngineError | ImageError) -> str:
+        self.counts.engine_failures += isinstance(error, EngineError)
+        if isinstance(error, EngineLostError):
+            self.lost_engine = error
+        return str(error)
 
     def _expire(self) -> None:
         for trigger in self._ledger.overdue(time.monotonic_ns()):
@@ -228,7 +242,16 @@ class Pipeline:
     def _pictures(self, slot: Slot, *, with_map: bool) -> Pictures | None:
         if not self._keep_pictures:
             return None
+        try:
+            self._engine.fetch(slot)
+        except EngineError as error:
+            self._reason(error)
+            return None
         return Pictures(np.copy(slot.image[0]), np.copy(slot.anomaly_map[0]) if with_map else None)
+
+
+def _facts(frame: Frame) -> FrameFacts:
+    return FrameFacts(frame.frame_id, frame.size_wh, frame.timestamp_camera_ns, frame.exposure_us, frame.is_complete)
 
 
 def _since_ms(started_ns: int) -> float:

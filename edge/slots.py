@@ -7,7 +7,8 @@ from enum import Enum
 import numpy as np
 
 from edge.frame import Image
-from edge.verdict import AnomalyMap
+from edge.quality import QualitySums
+from edge.verdict import TILE_PX, AnomalyMap
 
 
 class Owner(Enum):
@@ -19,21 +20,33 @@ class Owner(Enum):
 
 
 class Slot:
-    """Buffers for one frame on its way from pixels to anomaly map.
+    """Host buffers for one frame on its way from pixels to verdict.
+
+    What every verdict needs is there when the engine is done:
+
+    Attributes:
+        score: float32 (1,), the network's output.
+        maxima: float32 (rows, columns), of the map's tiles.
+        quality_sums: int64 (3,), of the image.
+
+    The rest is there once it was fetched:
 
     Attributes:
         image: uint8 (1, H, W, 3), the network's input.
         anomaly_map: float32 (1, H, W), the network's output.
-        score: float32 (1,), the network's output.
+        above: uint8 (H, W), 1 where the map reaches the pixel threshold.
     """
 
-    __slots__ = ("_owner", "anomaly_map", "image", "index", "score")
+    __slots__ = ("_owner", "above", "anomaly_map", "image", "index", "maxima", "quality_sums", "score")
 
     def __init__(self, index: int, size_hw: tuple[int, int]) -> None:
         self.index = index
+        self.score = np.zeros(1, np.float32)
+        self.maxima: AnomalyMap = np.zeros([-(-length // TILE_PX) for length in size_hw], np.float32)
+        self.quality_sums: QualitySums = np.zeros(3, np.int64)
         self.image: Image = np.zeros((1, *size_hw, 3), np.uint8)
         self.anomaly_map: AnomalyMap = np.zeros((1, *size_hw), np.float32)
-        self.score = np.zeros(1, np.float32)
+        self.above: Image = np.zeros(size_hw, np.uint8)
         self._owner = Owner.NOBODY
 
     @property

@@ -85,6 +85,7 @@ class Station:
 
         Raises:
             InputError: the camera can never work as configured.
+            EngineLostError: only another process can go on; every open trigger has its verdict.
             OutboxError: a verdict could not be made durable.
         """
         self._pipeline = self._new_pipeline()
@@ -92,13 +93,17 @@ class Station:
         self._tell(StateName.INITIALIZED, "waiting for the camera")
         self._camera.start(_CAMERA_START_S)
         self._notifier.ready()
-        while not (stop.is_set() or (pacer.exhausted and trigger_limit is not None)):
+        pipeline = self._pipeline
+        while not (stop.is_set() or pipeline.lost_engine or (pacer.exhausted and trigger_limit is not None)):
             if pacer.fire(time.monotonic_ns(), len(self._ledger)):
-                self._pipeline.fire()
+                pipeline.fire()
             self._advance(pacer.until_due_s(time.monotonic_ns(), _IDLE_S))
         while len(self._ledger):
             self._advance(_IDLE_S)
         self._notifier.stopping()
+        if pipeline.lost_engine is not None:
+            self._tell(StateName.ERROR, str(pipeline.lost_engine))
+            raise pipeline.lost_engine
         self._tell(StateName.HALTED, "stopped")
 
     def status(self) -> StationStatus:

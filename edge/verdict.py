@@ -17,6 +17,8 @@ from edge.frame import Image
 
 AnomalyMap = npt.NDArray[np.float32]
 
+TILE_PX = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -58,34 +60,55 @@ class Judgement:
     mask: Image
 
 
-def judge(anomaly_map: AnomalyMap, score: float, limits: Limits) -> Judgement:
-    """Decide on one part.
+def tile_maxima(anomaly_map: AnomalyMap) -> AnomalyMap:
+    """Maximum of every tile of TILE_PX by TILE_PX map pixels, float32 (rows, columns); NaN where a tile holds one."""
+    rows, columns = (np.arange(0, length, TILE_PX) for length in anomaly_map.shape)
+    return np.asarray(np.maximum.reduceat(np.maximum.reduceat(anomaly_map, columns, axis=1), rows, axis=0))
+
+
+def is_defective(score: float, maxima: AnomalyMap, limits: Limits) -> bool:
+    """Whether a part is NG.
 
     Args:
-        anomaly_map: float32 (H, W).
         score: the image score; NG from the image threshold upwards.
-        limits: thresholds and smallest area.
+        maxima: of the map's tiles.
+        limits: thresholds.
 
     Raises:
         ValueError: the score or the map is not finite, so there is nothing to decide on.
     """
-    if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
+    if not (np.isfinite(score) and np.isfinite(maxima).all()):
         raise ValueError("the network's output is not finite")
-    if score < limits.image_threshold:
-        return Judgement("OK", score, (), np.zeros(anomaly_map.shape, np.uint8))
-    defects, mask = find_defects(anomaly_map, limits)
+    return score >= limits.image_threshold
+
+
+def judge(score: float, maxima: AnomalyMap, anomaly_map: AnomalyMap, above: Image, limits: Limits) -> Judgement:
+    """Decide on one part.
+
+    Args:
+        score: the image score.
+        maxima: of the map's tiles.
+        anomaly_map: float32 (H, W); looked at only when the part is NG.
+        above: uint8 (H, W), 1 where the map reaches the pixel threshold; looked at only when the part is NG.
+        limits: thresholds and smallest area.
+
+    Raises:
+        ValueError: as for `is_defective`.
+    """
+    if not is_defective(score, maxima, limits):
+        return Judgement("OK", score, (), np.zeros(above.shape, np.uint8))
+    defects, mask = find_defects(anomaly_map, above, limits.min_area_px)
     return Judgement("NG", score, defects, mask)
 
 
-def find_defects(anomaly_map: AnomalyMap, limits: Limits) -> tuple[tuple[Defect, ...], Image]:
-    """Connected regions at or above the pixel threshold and the mask that holds exactly them."""
-    above = (anomaly_map >= limits.pixel_threshold).astype(np.uint8)
+def find_defects(anomaly_map: AnomalyMap, above: Image, min_area_px: int) -> tuple[tuple[Defect, ...], Image]:
+    """Connected regions of `above`, uint8 (H, W), and the mask that holds exactly those that are large enough."""
     count, labels, stats, centroids = cv2.connectedComponentsWithStats(above, connectivity=8)
     mask = np.zeros_like(above)
     defects = []
     for label in range(1, count):
         x, y, width, height, area = (int(value) for value in stats[label])
-        if area < limits.min_area_px:
+        if area < min_area_px:
             continue
         window = np.s_[y : y + height, x : x + width]
         inside = labels[window] == label

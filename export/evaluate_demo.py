@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from edge.bundle import load_bundle
 from edge.frame import Image
 from edge.overlay import heat_map, outline
-from edge.verdict import Limits, judge
+from edge.verdict import Judgement, Limits, judge, tile_maxima
 from export.outputs import Float, run_onnx
 from simulator.defects import DefectKind
 from simulator.parts import TEST_SEEDS
@@ -37,7 +37,7 @@ def measure(parts: RenderedSet, maps: Float, scores: Float, limits: Limits) -> d
         limits: the bundle's.
     """
     defective = np.array([kind is not None for kind in parts.kinds])
-    judged = [judge(anomaly_map, float(score), limits) for anomaly_map, score in zip(maps, scores, strict=True)]
+    judged = [_judge(anomaly_map, score, limits) for anomaly_map, score in zip(maps, scores, strict=True)]
     rejected = np.array([judgement.verdict == "NG" for judgement in judged])
     overlap = [_overlap(judged[i].mask, parts.masks[i]) for i in np.flatnonzero(defective)]
     return {
@@ -55,6 +55,11 @@ def measure(parts: RenderedSet, maps: Float, scores: Float, limits: Limits) -> d
     }
 
 
+def _judge(anomaly_map: Float, score: np.float32, limits: Limits) -> Judgement:
+    above = (anomaly_map >= limits.pixel_threshold).astype(np.uint8)
+    return judge(float(score), tile_maxima(anomaly_map), anomaly_map, above, limits)
+
+
 def _overlap(mask: Image, gt_mask: Image) -> tuple[int, float]:
     """Pixels in common, and intersection over union."""
     inside = int((mask & gt_mask).sum())
@@ -66,7 +71,7 @@ def picture(parts: RenderedSet, maps: Float, scores: Float, limits: Limits, chos
     columns = []
     for index in chosen:
         image = parts.images[index]
-        mask = judge(maps[index], float(scores[index]), limits).mask
+        mask = _judge(maps[index], scores[index], limits).mask
         columns.append(
             np.concatenate([image, heat_map(image, maps[index], limits.pixel_threshold), outline(image, mask)])
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from edge.frame import Frame
+from edge.frame import Frame, Image
 
 
 class CameraState(str, Enum):
@@ -73,6 +73,10 @@ class Camera(Protocol):
     @property
     def info(self) -> CameraInfo | None:
         """The device in use; None until one was opened."""
+
+    @property
+    def memory(self) -> Image | None:
+        """What all images lie in while it streams, uint8; None when they do not lie in one piece."""
 
     def start(self, timeout_s: float) -> None:
         """Begin to deliver; returns when the camera streams, or when `timeout_s` has passed without a device.

@@ -22,7 +22,8 @@ from edge.cameras.camera import (
 )
 from edge.config import FolderConfig, TriggerConfig
 from edge.errors import CameraSetupError, ImageError
-from edge.frame import Frame, Image, PixelFormat
+from edge.frame import Frame, Image
+from edge.pixel_format import PixelFormat
 
 SUFFIXES = frozenset(
     {".bmp", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".tif", ".tiff", ".webp"}
@@ -49,6 +50,10 @@ class FolderCamera:
     def info(self) -> CameraInfo | None:
         """The directory, as model; None before `start`."""
         return CameraInfo("", self._directory.name, "", str(self._directory)) if self._paths else None
+
+    @property
+    def memory(self) -> Image | None:
+        return None
 
     def start(self, timeout_s: float) -> None:
         """Look for the images.

@@ -19,7 +19,7 @@ from edge.cameras.producers import describe_exit, find_producers, producer_crash
 from edge.cameras.ring import Ring, RingGeometry
 from edge.config import GenicamConfig, TriggerConfig
 from edge.errors import InputError
-from edge.frame import Frame
+from edge.frame import Frame, Image
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -60,6 +60,11 @@ class GenicamCamera:
     def info(self) -> CameraInfo | None:
         """The device in use, or last in use; None until one was found."""
         return self._info
+
+    @property
+    def memory(self) -> Image | None:
+        """The shared ring of the present connection."""
+        return self._ring.memory if self._rings else None
 
     def start(self, timeout_s: float) -> None:
         """Start the grabber; returns when the camera streams, or after `timeout_s` when it is not there yet.

@@ -50,12 +50,15 @@ class Ring:
     Args:
         descriptor: of the anonymous file; the ring keeps its own mapping, the caller closes the descriptor.
         geometry: the same on both sides.
+
+    Attributes:
+        memory: uint8, all of it.
     """
 
     def __init__(self, descriptor: int, geometry: RingGeometry) -> None:
         self.geometry = geometry
         self._owners = mmap.mmap(descriptor, geometry.total_bytes)  # one byte per slot, at the beginning
-        self._memory = np.frombuffer(self._owners, dtype=np.uint8)
+        self.memory = np.frombuffer(self._owners, dtype=np.uint8)
 
     def claim(self) -> int | None:
         """Grabber: take a free slot; None when there is none."""
@@ -96,7 +99,7 @@ class Ring:
         if size_bytes > self.geometry.slot_bytes:
             raise ValueError(f"an image of {shape} does not fit a slot of {self.geometry.slot_bytes} bytes")
         start = mmap.PAGESIZE + slot * self.geometry.stride_bytes
-        return self._memory[start : start + size_bytes].reshape(shape)
+        return self.memory[start : start + size_bytes].reshape(shape)
 
     def _find_free(self) -> int:
         return self._owners.find(bytes([Owner.FREE]), 0, self.geometry.slots)

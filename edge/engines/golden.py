@@ -12,7 +12,8 @@ from edge.bundle import Bundle, GoldenVectors
 from edge.engines.engine import Engine
 from edge.errors import EngineError
 from edge.frame import Image
-from edge.manifest import Precision, Variant
+from edge.manifest import Precision, Preprocessing, Variant
+from edge.pixel_format import PixelFormat
 from edge.slots import SlotRing
 from edge.verdict import AnomalyMap
 
@@ -67,17 +68,18 @@ def compute(engine: Engine, ring: SlotRing, images: Iterable[Image]) -> Iterator
     Args:
         engine: already bound to the ring's slots.
         ring: all slots free.
-        images: of the ring's size.
+        images: of the ring's size, which preprocessing leaves as they are.
 
     Raises:
         EngineError: the engine failed, or did not answer.
     """
+    settings = Preprocessing(input_size_px=ring.slots[0].above.shape)
     for number, image in enumerate(images):
         slot = ring.acquire()
-        np.copyto(slot.image[0], image)
-        engine.enqueue(slot)
+        engine.enqueue(slot, image, PixelFormat.RGB8, settings)
         if not engine.wait(slot, _TIMEOUT_S):
             raise EngineError(f"no answer to image {number} within {_TIMEOUT_S:.0f} s", "check the machine's load")
+        engine.fetch(slot)
         outputs = slot.anomaly_map[0].copy(), slot.score[0]
         ring.release(slot)
         yield outputs

@@ -9,12 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 
+import numpy as np
 import onnxruntime as ort
 
 from edge.bundle import Bundle
+from edge.engines.engine import EngineTiming
 from edge.errors import EngineError
-from edge.manifest import Precision
+from edge.frame import Image
+from edge.manifest import Precision, Preprocessing
+from edge.pixel_format import PixelFormat
+from edge.preprocess import preprocess
+from edge.quality import sum_up
 from edge.slots import Owner, Slot
+from edge.verdict import tile_maxima
 
 OUTPUTS = ("anomaly_map", "score")
 
@@ -54,6 +61,7 @@ class _Binding:
     io: ort.IOBinding
     done: threading.Event = field(default_factory=threading.Event)
     error: BaseException | None = None
+    preprocess_ms: float = 0.0
     infer_ms: float = 0.0
 
 
@@ -77,6 +85,7 @@ class OrtEngine:
         self._session = open_session(bundle.path / variant.file, threads or default_threads(), spins=False)
         self._precision = precision
         self._artefact_sha256 = bundle.manifest.files[variant.file]
+        self._pixel_threshold = bundle.manifest.pixel_threshold.value
         self._bindings: dict[int, _Binding] = {}
         self._queue: SimpleQueue[Slot | None] = SimpleQueue()
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -97,9 +106,15 @@ class OrtEngine:
             io.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         self._bindings[slot.index] = _Binding(io)
 
-    def enqueue(self, slot: Slot) -> None:
-        slot.hand_over(Owner.HOST, Owner.ENGINE)
+    def adopt(self, memory: Image | None) -> None:
+        pass
+
+    def enqueue(self, slot: Slot, image: Image, pixel_format: PixelFormat, settings: Preprocessing) -> None:
         binding = self._bindings[slot.index]
+        started_ns = time.perf_counter_ns()
+        preprocess(image, pixel_format, settings, slot.image[0])
+        binding.preprocess_ms = (time.perf_counter_ns() - started_ns) / 1e6
+        slot.hand_over(Owner.HOST, Owner.ENGINE)
         binding.done.clear()
         binding.error = None
         self._queue.put(slot)
@@ -113,8 +128,15 @@ class OrtEngine:
             raise EngineError(f"ONNX Runtime failed ({binding.error})") from binding.error
         return True
 
-    def infer_ms(self, slot: Slot) -> float:
-        return self._bindings[slot.index].infer_ms
+    def fetch(self, slot: Slot) -> None:
+        np.greater_equal(slot.anomaly_map[0], self._pixel_threshold, out=slot.above, casting="unsafe")
+
+    def timing(self, slot: Slot) -> EngineTiming:
+        binding = self._bindings[slot.index]
+        return EngineTiming(binding.preprocess_ms, binding.infer_ms)
+
+    def idle(self) -> None:
+        pass
 
     def close(self) -> None:
         self._queue.put(None)
@@ -126,6 +148,8 @@ class OrtEngine:
             started_ns = time.perf_counter_ns()
             try:
                 self._session.run_with_iobinding(binding.io)
+                slot.maxima[:] = tile_maxima(slot.anomaly_map[0])
+                sum_up(slot.image[0], slot.quality_sums)
             except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to this slot's owner
                 binding.error = error
             binding.infer_ms = (time.perf_counter_ns() - started_ns) / 1e6

@@ -13,13 +13,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from edge import pipeline as pipeline_module
 from edge.cameras.camera import CameraState, FrameArrived, FramesMissing, StateChanged, TriggerFailed
 from edge.config import JudgeConfig
-from edge.errors import EngineError
-from edge.frame import Frame, PixelFormat
+from edge.engines.engine import EngineTiming
+from edge.errors import EngineError, EngineLostError
+from edge.frame import Frame
 from edge.manifest import Preprocessing
 from edge.pipeline import Pipeline
+from edge.pixel_format import PixelFormat
+from edge.preprocess import preprocess
+from edge.quality import sum_up
 from edge.slots import Owner, SlotRing
 from edge.triggers import TriggerLedger
-from edge.verdict import Limits
+from edge.verdict import Limits, tile_maxima
 
 DEADLINE_MS = 100
 
@@ -41,6 +45,7 @@ class Clock:
 
 class ScriptedCamera:
     info = None
+    memory = np.zeros(8, np.uint8)
 
     def __init__(self):
         self.events = deque()
@@ -70,8 +75,18 @@ class ScriptedEngine:
     def __init__(self):
         self.queue = deque()
         self.finished = {}
+        self.fetched = 0
+        self.idles = 0
+        self.adopted = []
 
-    def enqueue(self, slot):
+    def adopt(self, memory):
+        self.adopted.append(memory)
+
+    def idle(self):
+        self.idles += 1
+
+    def enqueue(self, slot, image, pixel_format, settings):
+        preprocess(image, pixel_format, settings, slot.image[0])
         slot.hand_over(Owner.HOST, Owner.ENGINE)
         self.queue.append(slot)
 
@@ -79,6 +94,8 @@ class ScriptedEngine:
         slot = self.queue.popleft()
         slot.anomaly_map[:] = slot.image.mean(axis=3) / 255
         slot.score[0] = slot.anomaly_map.max()
+        slot.maxima[:] = tile_maxima(slot.anomaly_map[0])
+        sum_up(slot.image[0], slot.quality_sums)
         self.finished[slot.index] = error
 
     def wait(self, slot, timeout_s):
@@ -91,8 +108,12 @@ class ScriptedEngine:
             raise error
         return True
 
-    def infer_ms(self, slot):
-        return 1.0
+    def fetch(self, slot):
+        self.fetched += 1
+        slot.above[:] = slot.anomaly_map[0] >= 0.5
+
+    def timing(self, slot):
+        return EngineTiming(2.0, 1.0)
 
 
 def a_frame(clock, trigger_id, grey=100, frame_id=0, **changes):
@@ -203,10 +224,13 @@ def test_a_slow_engine_is_timeout_and_its_slot_comes_back(line):
 )
 def test_a_frame_that_shows_nothing_is_invalid(line, changes, reason):
     trigger = line.pipeline.fire()
-    (outcome,) = line.step(a_frame(line.clock, trigger.trigger_id, **changes))
-    assert (outcome.verdict, outcome.reason) == ("INVALID", reason)
-    assert not line.engine.queue
-    assert line.ring.has_free
+    outcomes = line.step(a_frame(line.clock, trigger.trigger_id, **changes))
+    if line.engine.queue:
+        line.engine.finish()
+        outcomes += line.step()
+    assert [(outcome.verdict, outcome.reason, outcome.judgement) for outcome in outcomes] == [("INVALID", reason, None)]
+    assert line.camera.held == 0
+    assert all(slot.owner is Owner.NOBODY for slot in line.ring.slots)
 
 
 def test_a_frame_smaller_than_the_region_of_interest_is_invalid(line, monkeypatch):
@@ -235,11 +259,64 @@ def test_an_engine_failure_is_invalid_and_the_line_goes_on(line):
     assert [(outcome.verdict, outcome.reason) for outcome in outcomes] == [("INVALID", "out of memory"), ("OK", "")]
 
 
+@pytest.mark.parametrize(("grey", "fetches"), [(100, 0), (200, 1)])
+def test_pictures_leave_the_engine_only_when_they_are_needed(line, grey, fetches):
+    line.step(a_frame(line.clock, line.pipeline.fire().trigger_id, grey))
+    line.engine.finish()
+    line.step()
+    assert line.engine.fetched == fetches
+
+
+def test_a_frame_goes_back_to_the_camera_when_the_engine_has_read_it(line):
+    line.step(a_frame(line.clock, line.pipeline.fire().trigger_id))
+    assert line.camera.held == 1
+    line.engine.finish()
+    line.step()
+    assert line.camera.held == 0
+
+
+def test_a_picture_that_cannot_be_fetched_changes_no_verdict(monkeypatch):
+    line = Line(monkeypatch, keep_pictures=True)
+
+    def fail(slot):
+        raise EngineError("the copy failed")
+
+    monkeypatch.setattr(line.engine, "fetch", fail)
+    line.step(a_frame(line.clock, line.pipeline.fire().trigger_id))
+    line.engine.finish()
+    (outcome,) = line.step()
+    assert (outcome.verdict, outcome.pictures) == ("OK", None)
+    assert line.pipeline.counts.engine_failures == 1
+
+
+def test_a_defect_that_cannot_be_fetched_is_invalid(line, monkeypatch):
+    def fail(slot):
+        raise EngineLostError("the GPU fell off the bus")
+
+    monkeypatch.setattr(line.engine, "fetch", fail)
+    line.step(a_frame(line.clock, line.pipeline.fire().trigger_id, grey=200))
+    line.engine.finish()
+    (outcome,) = line.step()
+    assert (outcome.verdict, outcome.reason, outcome.judgement) == ("INVALID", "the GPU fell off the bus", None)
+    assert line.pipeline.lost_engine is not None
+
+
+def test_an_engine_that_does_not_take_a_frame_makes_it_invalid(line, monkeypatch):
+    def fail(*_):
+        raise EngineError("no memory")
+
+    monkeypatch.setattr(line.engine, "enqueue", fail)
+    (outcome,) = line.step(a_frame(line.clock, line.pipeline.fire().trigger_id))
+    assert (outcome.verdict, outcome.reason) == ("INVALID", "no memory")
+    assert line.camera.held == 0
+    assert line.ring.has_free
+
+
 def test_an_output_that_is_no_number_is_invalid(line):
     line.step(a_frame(line.clock, line.pipeline.fire().trigger_id))
     slot = line.engine.queue[0]
     line.engine.finish()
-    slot.score[0] = np.nan
+    slot.maxima[0, 0] = np.nan
     (outcome,) = line.step()
     assert (outcome.verdict, outcome.reason) == ("INVALID", "the network's output is not finite")
 
@@ -275,6 +352,21 @@ def test_pictures_are_copies(monkeypatch):
 def test_the_camera_state_is_kept(line):
     line.step(StateChanged(CameraState.LOST, "unplugged"))
     assert line.pipeline.camera_state == StateChanged(CameraState.LOST, "unplugged")
+
+
+def test_the_engine_is_told_where_the_images_of_a_streaming_camera_lie(line):
+    line.step(StateChanged(CameraState.CONFIGURE, ""))
+    assert line.engine.adopted == []
+    line.step(StateChanged(CameraState.STREAM, ""))
+    assert line.engine.adopted == [line.camera.memory]
+
+
+def test_the_engine_is_told_when_there_is_nothing_to_do(line):
+    line.step(a_frame(line.clock, line.pipeline.fire().trigger_id))
+    assert line.engine.idles == 0
+    line.engine.finish()
+    line.step()
+    assert line.engine.idles == 1
 
 
 class ExactlyOneVerdict(RuleBasedStateMachine):

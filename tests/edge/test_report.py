@@ -9,7 +9,7 @@ from edge.outcome import FrameFacts, Outcome, Timing
 from edge.quality import Quality
 from edge.report import Reporter, mask_to_image
 from edge.triggers import Trigger
-from edge.verdict import Judgement, Limits, find_defects
+from edge.verdict import Judgement, find_defects
 
 TRIGGER = Trigger(3, fired_monotonic_ns=1_000_000_000, fired_utc_ns=1_760_000_000_000_000_000, deadline_monotonic_ns=0)
 FRAME = FrameFacts(frame_id=9, size_wh=(512, 256), timestamp_camera_ns=77, exposure_us=500.0, is_complete=True)
@@ -30,7 +30,7 @@ def reporter(bundle_dir):
 
 def judged(mask):
     anomaly_map = np.where(mask, 0.9, 0.0).astype(np.float32)
-    defects, mask = find_defects(anomaly_map, Limits(0.5, 0.5, 1))
+    defects, mask = find_defects(anomaly_map, mask.astype(np.uint8), 1)
     return Outcome(
         TRIGGER,
         "NG",

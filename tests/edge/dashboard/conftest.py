@@ -30,7 +30,7 @@ from edge.messages import (
     Verdict,
 )
 from edge.observer import Inspection, SideChannel
-from edge.verdict import Limits, find_defects
+from edge.verdict import find_defects
 from edge.wire import utc_text
 
 SIDE_PX = 256
@@ -80,7 +80,7 @@ class Line:
             anomaly_map = _spot(90, 150, 1.4) + _spot(180, 70, 0.9) if outcome == "NG" else _spot(90, 150, 0.2)
         defects, mask = (), None
         if anomaly_map is not None:
-            defects, mask = find_defects(anomaly_map, Limits(IMAGE_THRESHOLD, PIXEL_THRESHOLD, 4))
+            defects, mask = find_defects(anomaly_map, (anomaly_map >= PIXEL_THRESHOLD).astype(np.uint8), 4)
         self.published += 1
         verdict = Verdict(
             result_id=str(ULID()),

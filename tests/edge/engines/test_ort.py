@@ -6,6 +6,9 @@ from edge.bundle import load_bundle
 from edge.engines.golden import check_golden
 from edge.engines.ort import OrtEngine
 from edge.errors import BundleError, EngineError
+from edge.manifest import Preprocessing
+from edge.pixel_format import PixelFormat
+from edge.quality import Quality, quality_of
 from edge.slots import Owner, SlotRing
 
 
@@ -23,21 +26,30 @@ def engine(bundle_dir, ring):
     engine.close()
 
 
+def enqueue(engine, slot, grey):
+    frame = np.full((300, 400), grey, np.uint8)
+    engine.enqueue(slot, frame, PixelFormat.MONO8, Preprocessing(input_size_px=(256, 256)))
+
+
 def test_slots_in_flight_get_their_own_answers(engine, ring):
-    for grey in (10, 200, 90):
+    for grey in (10, 230, 90):
         slot = ring.acquire()
-        slot.image[:] = grey
-        engine.enqueue(slot)
-    for slot, grey in zip(ring.slots, (10, 200, 90), strict=True):
+        enqueue(engine, slot, grey)
+    for slot, grey in zip(ring.slots, (10, 230, 90), strict=True):
         assert engine.wait(slot, 10.0)
+        engine.fetch(slot)
         assert slot.score[0] == pytest.approx(grey / 255)
         assert np.allclose(slot.anomaly_map, grey / 255)
-        assert engine.infer_ms(slot) > 0
+        assert np.allclose(slot.maxima, grey / 255)
+        assert (slot.above == (grey == 230)).all()
+        assert quality_of(slot.quality_sums, slot.above.size) == Quality(grey, 0.0)
+        assert engine.timing(slot).preprocess_ms > 0
+        assert engine.timing(slot).infer_ms > 0
 
 
 def test_the_host_may_not_touch_a_slot_while_the_engine_has_it(engine, ring):
     slot = ring.acquire()
-    engine.enqueue(slot)
+    enqueue(engine, slot, 10)
     assert slot.owner is Owner.ENGINE
     with pytest.raises(RuntimeError, match="belongs to engine"):
         ring.release(slot)
@@ -72,7 +84,7 @@ def test_a_failing_run_is_an_error_and_the_slot_comes_back(engine, ring, monkeyp
 
     monkeypatch.setattr(engine, "_session", type("Session", (), {"run_with_iobinding": staticmethod(fail)})())
     slot = ring.acquire()
-    engine.enqueue(slot)
+    enqueue(engine, slot, 10)
     with pytest.raises(EngineError, match="out of memory"):
         engine.wait(slot, 10.0)
     ring.release(slot)
