@@ -206,7 +206,7 @@ def verb() -> Callable[..., int]:
 def fake_tensorrt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The stand-in for TensorRT as the module `tensorrt`, fresh; what imported it is forgotten before and after."""
     source = Path(__file__).parent / "fakes" / "tensorrt" / "__init__.py"
-    spec = importlib.util.spec_from_file_location("tensorrt", source)
+    spec = importlib.util.spec_from_file_location("tensorrt", source, submodule_search_locations=[str(source.parent)])
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -214,7 +214,8 @@ def fake_tensorrt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def forget() -> None:
         trt_compat.logger.cache_clear()
         for name, loaded in [*sys.modules.items()]:
-            if "trt" in getattr(loaded, "__dict__", {}):
+            is_ours = name.startswith(("edge.", "export."))
+            if name == "tensorrt.plans" or (is_ours and "trt" in vars(loaded)):
                 del sys.modules[name]
 
     forget()

@@ -1,18 +1,15 @@
 """A stand-in for TensorRT's runtime: a plan holds an ONNX file, and ONNX Runtime computes where the GPU would.
 
 Everything public is in TensorRT 10.3 to 11.4 as well, but for `make_plan` and `fake`. Work waits in its CUDA stream as
-a host function, and device pointers are host addresses, as the fake driver has it. An error that TensorRT would log is
-logged in its words where they are known; a question about a tensor that does not exist, which TensorRT answers with
-nonsense, is a KeyError.
+a host function, and device pointers are host addresses, as in the fake driver. Refusals are logged; only a question
+about a tensor that does not exist, which TensorRT answers with nonsense, is a KeyError.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import sys
 import weakref
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -23,10 +20,11 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from .plans import Plan, RefusedPlanError, make_plan, read_plan
+
+__all__ = ["make_plan"]
 __version__ = "10.3.0"
 
-_MAGIC = b"fake plan"
-_ASSERTION = "Error Code 1: Serialization (Serialization assertion {})"
 _HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _COMPUTE_CAPABILITY = (75, 76)  # the driver's numbers of the two attributes
 _ALIGNMENT_BYTES = 256
@@ -55,20 +53,6 @@ class Fake:
 
 
 fake = Fake()
-
-
-def make_plan(onnx: bytes, device: Any, version: str, max_batch: int = 1) -> bytes:
-    """A plan as this module's builder would make it.
-
-    Args:
-        onnx: an ONNX file, its batch dynamic.
-        device: has `gpu`, the name, and `compute_capability`.
-        version: of the TensorRT that builds it.
-        max_batch: the most that the optimisation profile allows.
-    """
-    facts = {"version": version, "gpu": device.gpu, "compute_capability": device.compute_capability}
-    header = json.dumps(facts | {"max_batch": max_batch, "crc32": zlib.crc32(onnx)})
-    return b"\n".join((_MAGIC, header.encode(), onnx))
 
 
 class _Enumeration(Enum):
@@ -119,49 +103,14 @@ class Runtime:
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
         try:
-            return ICudaEngine(*_read_plan(bytes(serialized_engine), self.logger), self.logger)
-        except _RefusedPlanError as refused:
+            plan = read_plan(bytes(serialized_engine), __version__, *_device())
+        except RefusedPlanError as refused:
             self.logger.log(ILogger.ERROR, f"IRuntime::deserializeCudaEngine: {refused}")
             self.logger.log(ILogger.ERROR, "Error Code 4: Internal Error (Engine deserialization failed.)")
             return None
-
-
-class _RefusedPlanError(Exception):
-    pass
-
-
-def _read_plan(plan: bytes, logger: ILogger) -> tuple[bytes, int]:
-    """The ONNX file, and the largest batch."""
-    magic, _, rest = plan.partition(b"\n")
-    header, _, onnx = rest.partition(b"\n")
-    if magic != _MAGIC or not onnx:
-        raise _RefusedPlanError(_ASSERTION.format("magicTagRead == kMAGIC_TAG failed.Magic tag does not match"))
-    built = json.loads(header)
-    there, here = built["version"].split("."), __version__.split(".")
-    if there[:2] != here[:2]:
-        tags = f"Note: Current Version: {''.join(here[:2])}, Serialized Engine Version: {''.join(there[:2])}"
-        raise _RefusedPlanError(
-            _ASSERTION.format(f"stdVersionRead == kSERIALIZATION_VERSION failed.Version tag does not match. {tags}")
-        )
-    if there != here:
-        raise _RefusedPlanError(
-            "Error Code 6: API Usage Error (The engine plan file is not compatible with this version of TensorRT, "
-            f"expecting library version {__version__} got \n{built['version']}, please rebuild.)"
-        )
-    gpu, compute_capability = _device()
-    if compute_capability != built["compute_capability"]:
-        raise _RefusedPlanError(
-            "Error Code 6: API Usage Error (The engine plan file is generated on an incompatible device, expecting "
-            "compute {}.{} got compute {}.{}, please rebuild.)".format(
-                *compute_capability, *built["compute_capability"]
-            )
-        )
-    if gpu != built["gpu"]:
-        what = "Using an engine plan file across different models of devices is not recommended"
-        logger.log(ILogger.WARNING, f"{what} and is likely to affect performance or even cause errors.")
-    if zlib.crc32(onnx) != built["crc32"]:
-        raise _RefusedPlanError(_ASSERTION.format("size <= remaining failed."))
-    return onnx, built["max_batch"]
+        if plan.warning is not None:
+            self.logger.log(ILogger.WARNING, plan.warning)
+        return ICudaEngine(plan, self.logger)
 
 
 def _device() -> tuple[str, list[int]]:
@@ -177,14 +126,14 @@ def _device() -> tuple[str, list[int]]:
 class ICudaEngine:
     num_optimization_profiles = 1
 
-    def __init__(self, onnx: bytes, max_batch: int, logger: ILogger) -> None:
+    def __init__(self, plan: Plan, logger: ILogger) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
-        self._session = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(plan.onnx, options, providers=["CPUExecutionProvider"])
         self._inputs = {node.name: node for node in self._session.get_inputs()}
         self._outputs = {node.name: node for node in self._session.get_outputs()}
         self._tensors = self._inputs | self._outputs
-        self._max_batch = max_batch
+        self._max_batch = plan.max_batch
         self._logger = logger
 
     @property
