@@ -144,7 +144,7 @@ class PixelFormat(str, Enum):
         if width_px < 1 or width_px % step_px:
             raise ImageError(
                 f"a width of {width_px} pixels is not possible in {self.value}",
-                f"set the width to a multiple of {step_px}, or choose an 8-bit pixel format",
+                f"set the width to a multiple of {step_px}, or choose another pixel format",
             )
         return width_px // step_px * step_bytes
 

@@ -11,35 +11,65 @@ import numpy as np
 from edge.errors import ImageError
 from edge.frame import Image
 from edge.manifest import Preprocessing
-from edge.pixel_format import PixelFormat
+from edge.pixel_format import Colour, PixelFormat
+from edge.unpack import unpack
 
 # OpenCV names a Bayer pattern after the second row's second and third pixel: its "BayerBG" is PFNC's BayerRG.
 _TO_RGB = {
-    PixelFormat.MONO8: cv2.COLOR_GRAY2RGB,
-    PixelFormat.BAYER_RG8: cv2.COLOR_BayerBG2RGB,
-    PixelFormat.BGR8: cv2.COLOR_BGR2RGB,
-    PixelFormat.RGBA8: cv2.COLOR_RGBA2RGB,
+    Colour.MONO: cv2.COLOR_GRAY2RGB,
+    Colour.BAYER_RG: cv2.COLOR_BayerBG2RGB,
+    Colour.BAYER_GR: cv2.COLOR_BayerGB2RGB,
+    Colour.BAYER_GB: cv2.COLOR_BayerGR2RGB,
+    Colour.BAYER_BG: cv2.COLOR_BayerRG2RGB,
+    Colour.BGR: cv2.COLOR_BGR2RGB,
+    Colour.RGBA: cv2.COLOR_RGBA2RGB,
+    Colour.YCBYCR: cv2.COLOR_YCrCb2RGB,
 }
+
+# A smaller image has no pixel with all its neighbours, and OpenCV would make it black.
+_BAYER_SIDE_PX = 3
 
 
 def to_rgb(image: Image, pixel_format: PixelFormat) -> Image:
-    """Raw uint8 samples, (H, W) or (H, W, C), to RGB (H, W, 3); an RGB image is returned as it is."""
-    if pixel_format is PixelFormat.RGB8:
-        return image
-    return np.asarray(cv2.cvtColor(image, _TO_RGB[pixel_format]), dtype=np.uint8)
+    """A raw image to RGB (H, W, 3); one in RGB8 is returned as it is.
+
+    Args:
+        image: raw uint8 array of the shape that `PixelFormat.shape` says; its rows may lie apart.
+        pixel_format: how to read it.
+
+    Raises:
+        ImageError: the image's shape does not fit its pixel format, or is too small for a Bayer pattern.
+    """
+    samples = unpack(image, pixel_format)
+    if pixel_format.colour is Colour.RGB:
+        return samples
+    if Colour.BAYER_RG <= pixel_format.colour <= Colour.BAYER_BG and min(samples.shape) < _BAYER_SIDE_PX:
+        raise ImageError(
+            f"an image of {samples.shape[1]}x{samples.shape[0]} pixels is too small for {pixel_format.value}",
+            f"deliver at least {_BAYER_SIDE_PX}x{_BAYER_SIDE_PX} pixels",
+        )
+    if pixel_format.colour is Colour.YCBYCR:
+        samples = _ycrcb(samples)
+    return np.asarray(cv2.cvtColor(samples, _TO_RGB[pixel_format.colour]), dtype=np.uint8)
+
+
+def _ycrcb(samples: Image) -> Image:
+    """Pairs Y0 Cb Y1 Cr, (H, 2 W), to (H, W, 3) in OpenCV's order Y Cr Cb, both pixels with the pair's chroma."""
+    y0, cb, y1, cr = cv2.split(samples.reshape(len(samples), -1, 4))
+    return np.asarray(cv2.merge([y0, cr, cb, y1, cr, cb]), dtype=np.uint8).reshape(len(samples), -1, 3)
 
 
 def preprocess(image: Image, pixel_format: PixelFormat, settings: Preprocessing, out: Image) -> None:
     """Write the network's input for one raw frame into `out`.
 
     Args:
-        image: uint8 (H, W) or (H, W, C) as the pixel format says.
+        image: raw uint8 array of the shape that `PixelFormat.shape` says; its rows may lie apart.
         pixel_format: how to read it.
         settings: the bundle's preprocessing.
         out: uint8 (h, w, 3), RGB, filled in place.
 
     Raises:
-        ImageError: the region of interest does not lie inside the image.
+        ImageError: the image's shape does not fit its pixel format, or the region of interest does not lie inside it.
     """
     height_px, width_px = settings.input_size_px
     rgb = crop(to_rgb(image, pixel_format), settings.roi_xywh)

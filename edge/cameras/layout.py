@@ -9,7 +9,7 @@ import numpy as np
 from genicam import gentl
 
 from edge.cameras.features import available_entries, find_feature
-from edge.errors import CameraSetupError
+from edge.errors import CameraSetupError, ImageError
 from edge.frame import Image
 from edge.pixel_format import PixelFormat
 
@@ -25,16 +25,15 @@ class ImageLayout:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(H, W) for one channel, else (H, W, C)."""
-        channels = self.pixel_format.channels
-        return (self.height_px, self.width_px, channels) if channels > 1 else (self.height_px, self.width_px)
+        """Of the raw uint8 array, as `PixelFormat.shape` says."""
+        return self.pixel_format.shape(self.width_px, self.height_px)
 
 
 def read_layout(nodes: Any) -> ImageLayout:
     """Read the layout from the camera's features.
 
     Raises:
-        CameraSetupError: the pixel format is not one this program reads.
+        CameraSetupError: the pixel format is not one this program reads, or does not allow the width.
     """
     node = nodes.PixelFormat
     readable = [pixel_format.value for pixel_format in PixelFormat]
@@ -47,12 +46,17 @@ def read_layout(nodes: Any) -> ImageLayout:
     automatic = find_feature(nodes, "ExposureAuto")
     exposure = find_feature(nodes, "ExposureTime")
     changes = automatic is not None and automatic.value != "Off"
-    return ImageLayout(
+    layout = ImageLayout(
         width_px=nodes.Width.value,
         height_px=nodes.Height.value,
         pixel_format=PixelFormat(node.value),
         exposure_us=None if exposure is None or changes else float(exposure.value),
     )
+    try:
+        layout.pixel_format.row_bytes(layout.width_px)
+    except ImageError as error:
+        raise CameraSetupError(error.problem, f"in camera.features, {error.remedy}") from error
+    return layout
 
 
 def image_in(buffer: Any, layout: ImageLayout) -> tuple[Image, bool]:
@@ -66,7 +70,7 @@ def image_in(buffer: Any, layout: ImageLayout) -> tuple[Image, bool]:
         is_complete = bool(buffer.is_complete())
     except gentl.NotAvailableException:
         height_px, offset_bytes, padding_bytes, is_complete = layout.height_px, 0, 0, False
-    row_bytes = layout.width_px * layout.pixel_format.channels
+    row_bytes = layout.pixel_format.row_bytes(layout.width_px)
     stride_bytes = row_bytes + padding_bytes
     samples = np.frombuffer(buffer.raw_buffer, np.uint8, height_px * stride_bytes, offset_bytes)
     rows = samples.reshape(height_px, stride_bytes)[:, :row_bytes]
