@@ -202,7 +202,7 @@ class Pipeline:
             reason = self._reason(error)
         except ValueError as error:
             reason = str(error)
-        timing = Timing(item.grab_ms, took.preprocess_ms, took.infer_ms, _since_ms(started_ns))
+        timing = Timing(item.grab_ms, took.upload_ms + took.preprocess_ms, took.infer_ms, _since_ms(started_ns))
         pictures = self._pictures(slot, with_map=judgement is not None)
         verdict = judgement.verdict if judgement else "INVALID"
         self._resolve(item.trigger, verdict, reason or "", timing, facts, quality, judgement, pictures)

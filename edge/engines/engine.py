@@ -13,8 +13,9 @@ from edge.slots import Slot
 
 @dataclass(frozen=True, slots=True)
 class EngineTiming:
-    """Milliseconds that one frame took: to become the network's input, and to be computed."""
+    """Milliseconds that one frame took: to reach the engine's memory, to become the network's input, to be computed."""
 
+    upload_ms: float
     preprocess_ms: float
     infer_ms: float
 

@@ -133,7 +133,7 @@ class OrtEngine:
 
     def timing(self, slot: Slot) -> EngineTiming:
         binding = self._bindings[slot.index]
-        return EngineTiming(binding.preprocess_ms, binding.infer_ms)
+        return EngineTiming(0.0, binding.preprocess_ms, binding.infer_ms)
 
     def idle(self) -> None:
         pass

@@ -113,7 +113,7 @@ class ScriptedEngine:
         slot.above[:] = slot.anomaly_map[0] >= 0.5
 
     def timing(self, slot):
-        return EngineTiming(2.0, 1.0)
+        return EngineTiming(0.5, 2.0, 1.0)
 
 
 def a_frame(clock, trigger_id, grey=100, frame_id=0, **changes):
@@ -170,7 +170,7 @@ def test_a_frame_becomes_the_verdict_of_its_trigger(line, grey, verdict):
     assert (outcome.trigger, outcome.verdict, outcome.reason) == (trigger, verdict, "")
     assert outcome.frame.frame_id == 7
     assert outcome.frame.size_wh == (60, 40)
-    assert outcome.timing_ms.grab == 5.0
+    assert (outcome.timing_ms.grab, outcome.timing_ms.preprocess, outcome.timing_ms.infer) == (5.0, 2.5, 1.0)
     assert outcome.judgement.score == pytest.approx(grey / 255)
     assert line.camera.held == 0
 
