@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import hashlib
 import re
 import sys
@@ -405,3 +406,35 @@ def test_a_plan_of_another_model_of_the_same_architecture_loads(
     plan = fake_tensorrt.make_plan(onnx, DEVICE.model_copy(update={"gpu": "Orin NX"}), "10.3.0")
     assert trt_compat.deserialize(plan).num_io_tensors == 3
     assert [severity for severity, _ in trt_compat.logger()[1].lines] == ["WARNING"]
+
+
+def test_work_waits_in_streams_of_the_fake_driver(fake_cuda: Any, fake_tensorrt: Any, onnx: bytes) -> None:
+    import pycuda.driver as cuda
+
+    from edge.engines import trt_compat
+
+    cuda.init()
+    context = cuda.Device(0).retain_primary_context()
+    context.push()
+    try:
+        name, compute_capability = cuda.Device(0).name(), cuda.Device(0).compute_capability()
+        device = DEVICE.model_copy(update={"gpu": name, "compute_capability": compute_capability})
+        engine = trt_compat.deserialize(fake_tensorrt.make_plan(onnx, device, "10.3.0"))
+        execution, stream = engine.create_execution_context(), cuda.Stream()
+        execution.set_input_shape("image", (1, 256, 256, 3))
+        sizes_bytes = {"image": 256 * 256 * 3, "anomaly_map": 256 * 256 * 4, "score": 4}
+        memory = {name: cuda.mem_alloc(size_bytes) for name, size_bytes in sizes_bytes.items()}
+        for name, address in memory.items():
+            assert execution.set_tensor_address(name, int(address))
+        score, poison = cuda.pagelocked_zeros(1, np.float32), np.full(4, fake_cuda.POISON, np.uint8).tobytes()
+        cuda.memset_d8_async(memory["image"], 51, sizes_bytes["image"], stream)
+        assert execution.execute_async_v3(stream.handle)
+        assert fake_cuda.pending() == 2
+        assert ctypes.string_at(int(memory["score"]), 4) == poison
+        cuda.memcpy_dtoh_async(score, memory["score"], stream)
+        stream.synchronize()
+        np.testing.assert_allclose(score, 0.2, rtol=1e-6)
+        assert not execution.execute_async_v3(12345)
+        assert heard("Cuda Driver (error")
+    finally:
+        cuda.Context.pop()
