@@ -8,6 +8,7 @@ Source: EMVA/AIA GenICam Pixel Format Naming Convention (PFNC) 2.4; the "Packed"
 
 from __future__ import annotations
 
+import math
 import re
 from enum import Enum, IntEnum
 
@@ -158,20 +159,20 @@ class PixelFormat(str, Enum):
         return (height_px, width_px, self.channels) if self.channels > 2 else (height_px, row_bytes)
 
     def width_px(self, shape: tuple[int, ...]) -> int:
-        """Width of an image whose raw array has this shape.
+        """Width of an image whose raw array has this shape; it may lack all its rows.
 
         Raises:
             ImageError: no image of this format has this shape.
         """
         step_px, step_bytes = self._step
-        expected = (step_bytes,) if self.channels > 2 else ()
-        if len(shape) < 2 or shape[2:] != expected or 0 in shape:
-            raise self._misfit(shape)
-        if expected:
-            return shape[1]
-        if shape[1] % step_bytes:
-            raise self._misfit(shape)
-        return shape[1] // step_bytes * step_px
+        has_axis = self.channels > 2
+        is_a_row = len(shape) == 2 + has_axis and math.prod(shape[1:]) > 0 and math.prod(shape[1:]) % step_bytes == 0
+        if not is_a_row or (has_axis and shape[2] != self.channels):
+            raise ImageError(
+                f"an array of shape {shape} is not an image in {self.value}",
+                "give the samples as the camera delivered them, and their pixel format",
+            )
+        return math.prod(shape[1:]) // step_bytes * step_px
 
     @property
     def _step(self) -> tuple[int, int]:
@@ -180,9 +181,3 @@ class PixelFormat(str, Enum):
             return 2, 4
         step_px, step_bytes = _GROUPS[self.storage]
         return step_px, step_bytes * self.channels
-
-    def _misfit(self, shape: tuple[int, ...]) -> ImageError:
-        return ImageError(
-            f"an array of shape {shape} is not an image in {self.value}",
-            "give the samples as the camera delivered them, and their pixel format",
-        )

@@ -38,7 +38,7 @@ def to_rgb(image: Image, pixel_format: PixelFormat) -> Image:
         pixel_format: how to read it.
 
     Raises:
-        ImageError: the image's shape does not fit its pixel format, or is too small for a Bayer pattern.
+        ImageError: the image's shape does not fit its pixel format, or it is too small for a Bayer pattern.
     """
     samples = unpack(image, pixel_format)
     if pixel_format.colour is Colour.RGB:

@@ -251,12 +251,12 @@ def test_free_run_switches_all_triggers_off(device: Device) -> None:
     assert set(modes(nodes).values()) == {"Off"}
 
 
-def imaging(device: Device, *formats: str) -> Device:
-    return device.integer("Width", 640).integer("Height", 480).enumeration("PixelFormat", *formats)
+def imaging(device: Device, *formats: str, width_px: int = 640) -> Device:
+    return device.integer("Width", width_px).integer("Height", 480).enumeration("PixelFormat", *formats)
 
 
 @pytest.mark.parametrize(
-    ("formats", "remedy"), [(("Mono12", "RGB8", "BGR8"), "one of RGB8, BGR8"), (("YUV422_8",), "use another camera")]
+    ("formats", "remedy"), [(("Mono14", "RGB8", "BGR8"), "one of RGB8, BGR8"), (("YUV422_8",), "use another camera")]
 )
 def test_a_pixel_format_that_cannot_be_read_is_refused(device: Device, formats: tuple[str, ...], remedy: str) -> None:
     with pytest.raises(CameraSetupError, match=f"'{formats[0]}'.*{remedy}"):
@@ -266,6 +266,20 @@ def test_a_pixel_format_that_cannot_be_read_is_refused(device: Device, formats: 
 def test_the_layout_is_read(device: Device) -> None:
     layout = read_layout(imaging(device, "RGB8").float("ExposureTimeAbs", 250.0).nodes())
     assert (layout.shape, layout.pixel_format, layout.exposure_us) == ((480, 640, 3), PixelFormat.RGB8, 250.0)
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "width_px", "multiple"),
+    [("Mono10p", 642, 4), ("Mono12p", 641, 2), ("BayerGB12Packed", 641, 2), ("YCbCr422_8", 641, 2)],
+)
+def test_a_width_that_does_not_fill_whole_bytes_is_refused(
+    device: Device, pixel_format: str, width_px: int, multiple: int
+) -> None:
+    nodes = imaging(device, pixel_format, width_px=width_px).nodes()
+    with pytest.raises(
+        CameraSetupError, match=rf"{width_px} pixels.*{pixel_format}: .*features.*multiple of {multiple},"
+    ):
+        read_layout(nodes)
 
 
 def test_an_automatic_exposure_time_is_not_stated(device: Device) -> None:
