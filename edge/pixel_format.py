@@ -165,14 +165,14 @@ class PixelFormat(str, Enum):
             ImageError: no image of this format has this shape.
         """
         step_px, step_bytes = self._step
-        has_axis = self.channels > 2
-        is_a_row = len(shape) == 2 + has_axis and math.prod(shape[1:]) > 0 and math.prod(shape[1:]) % step_bytes == 0
-        if not is_a_row or (has_axis and shape[2] != self.channels):
+        channel_axis = (self.channels,) if self.channels > 2 else ()
+        row_bytes = math.prod(shape[1:])
+        if len(shape) < 2 or shape[2:] != channel_axis or row_bytes < 1 or row_bytes % step_bytes:
             raise ImageError(
                 f"an array of shape {shape} is not an image in {self.value}",
                 "give the samples as the camera delivered them, and their pixel format",
             )
-        return math.prod(shape[1:]) // step_bytes * step_px
+        return row_bytes // step_bytes * step_px
 
     @property
     def _step(self) -> tuple[int, int]:
