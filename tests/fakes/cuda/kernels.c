@@ -116,6 +116,19 @@ CUresult cuFuncSetCacheConfig(CUfunction function, CUfunc_cache config) {
     return leave(CUDA_SUCCESS);
 }
 
+/* PyCUDA sets these before each launch, which says them again. */
+CUresult cuFuncSetBlockShape(CUfunction function, int x, int y, int z) {
+    (void)function, (void)x, (void)y, (void)z;
+    ENTER(CONTEXT);
+    return leave(CUDA_SUCCESS);
+}
+
+CUresult cuFuncSetSharedSize(CUfunction function, unsigned bytes) {
+    (void)function, (void)bytes;
+    ENTER(CONTEXT);
+    return leave(CUDA_SUCCESS);
+}
+
 /* Without a size, as much as can be read at all, and that is what the system tells: writing stops at a page that is
  * not there. */
 static void *copy_unsized(const void *arguments) {

@@ -66,16 +66,18 @@ unsigned live_ranges(enum kind kind) {
     return count;
 }
 
-/* What was freed is kept until now, so that whoever still uses it finds poison and not another's memory. */
+/* What was freed is kept until now, so that whoever still uses it finds poison and not another's memory. What was
+ * registered may be anybody's by now. */
 void reset_memory(void) {
     for (struct range **link = &ranges; *link;) {
         struct range *range = *link;
-        if (!range->freed) {
+        if (!range->freed && range->kind != REGISTERED) {
             link = &range->next;
             continue;
         }
         *link = range->next;
-        free(range->start - PAGE_BYTES);
+        if (range->kind != REGISTERED)
+            free(range->start - PAGE_BYTES);
         free(range);
     }
 }
@@ -134,8 +136,8 @@ CUresult cuMemHostAlloc(void **address, size_t bytes, unsigned flags) {
     return allocate_for(address, bytes, PAGE_LOCKED, flags);
 }
 
-/* Not before the context was lost would it be refused to free; the memory is gone either way. Work that still uses it
- * is not waited for: the driver's manual does not promise that. */
+/* Gone even where a lost context makes the driver complain, so that a test sees who has tidied up. Work that still uses
+ * the memory is not waited for: the driver's manual does not promise that. */
 static CUresult free_range(void *address, bool is_host) {
     if (!address)
         return leave(CUDA_SUCCESS);

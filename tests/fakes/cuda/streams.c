@@ -47,8 +47,7 @@ unsigned live_graphs(void) {
     CUstream stream = find_stream(handle);  \
     REFUSE_UNLESS(stream, CUDA_ERROR_INVALID_HANDLE)
 
-CUresult cuStreamCreateWithPriority(CUstream *handle, unsigned flags, int priority) {
-    ENTER(CONTEXT);
+static CUresult create_stream(CUstream *handle, unsigned flags, int priority) {
     REFUSE_UNLESS(flags <= CU_STREAM_NON_BLOCKING, CUDA_ERROR_INVALID_VALUE);
     CUstream stream = calloc(1, sizeof *stream);
     stream->alive = true;
@@ -62,7 +61,15 @@ CUresult cuStreamCreateWithPriority(CUstream *handle, unsigned flags, int priori
     return leave(CUDA_SUCCESS);
 }
 
-CUresult cuStreamCreate(CUstream *handle, unsigned flags) { return cuStreamCreateWithPriority(handle, flags, 0); }
+CUresult cuStreamCreate(CUstream *handle, unsigned flags) {
+    ENTER(CONTEXT);
+    return create_stream(handle, flags, 0);
+}
+
+CUresult cuStreamCreateWithPriority(CUstream *handle, unsigned flags, int priority) {
+    ENTER(CONTEXT);
+    return create_stream(handle, flags, priority);
+}
 
 CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest) {
     ENTER(CONTEXT);
