@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 SIZE = 64
 POISON = 0xCD
@@ -148,6 +150,25 @@ def test_streams_joined_by_an_event_and_a_wait_that_is_missing(
     gpu.driver.memcpy_dtoh_async(result, target, compute)
     compute.synchronize()
     expected = 6 if waits and not ignored else POISON + 1
+    assert (result == expected).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 255)), min_size=1, max_size=12))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_work_that_is_joined_by_events_runs_in_order(gpu: Gpu, steps: list[tuple[int, int]]) -> None:
+    streams = [gpu.driver.Stream() for _ in range(3)]
+    buffer, result, before, expected = gpu.buffer(), gpu.locked(), gpu.driver.Event(), POISON
+    for index, value in steps:
+        streams[index].wait_for_event(before)
+        if value % 2:
+            gpu.driver.memset_d8_async(buffer, value, SIZE, streams[index])
+            expected = value
+        else:
+            gpu.add(buffer, buffer, value, streams[index])
+            expected = (expected + value) % 256
+        before.record(streams[index])
+    gpu.driver.memcpy_dtoh_async(result, buffer, streams[steps[-1][0]])
+    streams[steps[-1][0]].synchronize()
     assert (result == expected).all()
 
 

@@ -22,8 +22,10 @@ static CUresult transfer(CUstream handle, struct transfer transfer, bool synchro
     CUstream stream = find_stream(handle);
     REFUSE_UNLESS(stream, CUDA_ERROR_INVALID_HANDLE);
     size_t bytes = copy.width_bytes * copy.rows;
-    bool valid = (transfer.from == ON_HOST || reachable(copy.source, extent(copy.source_pitch, copy.width_bytes, copy.rows))) &&
-                 (transfer.to == ON_HOST || reachable(copy.target, extent(copy.target_pitch, copy.width_bytes, copy.rows)));
+    size_t read = extent(copy.source_pitch, copy.width_bytes, copy.rows);
+    size_t written = extent(copy.target_pitch, copy.width_bytes, copy.rows);
+    bool valid = (transfer.from == ON_HOST || reachable(copy.source, read)) &&
+                 (transfer.to == ON_HOST || reachable(copy.target, written));
     REFUSE_UNLESS(valid, CUDA_ERROR_INVALID_VALUE);
     CUresult refused = synchronous ? unsafe_in_capture() : CUDA_SUCCESS;
     REFUSE_UNLESS(!refused, refused);
