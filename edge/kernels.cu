@@ -33,7 +33,7 @@ constexpr int THREADS = 128;               // of a block
 constexpr int QUAD = 4;                    // columns of a thread; one 32-bit word of 8-bit samples
 constexpr int COLUMNS = QUAD * THREADS;    // that a block adds up at a time
 constexpr int TILE = COLUMNS - 2 * QUAD;   // of which it weighs, as demosaicing needs the neighbours
-constexpr int ROWS = 64;                   // of weights kept at a time; even
+constexpr int ROWS = 64;                   // whose weights are kept at a time; a multiple of 4
 
 struct RowWeights {
     float plain;   // in a resized image without demosaicing
@@ -51,56 +51,49 @@ struct PreprocessWorkspace {
 // Without the gap after every 32, threads that read columns 8 or 16 apart would wait for each other.
 __device__ __forceinline__ int place(int column) { return column + (column >> 5); }
 
+// Of numbers that are not negative; the quotient below 2^20. Cheaper than the division of integers.
+__device__ __forceinline__ int quotient(int dividend, int divisor, float reciprocal) {
+    const int guess = static_cast<int>(static_cast<float>(dividend) * reciprocal);
+    const int rest = dividend - guess * divisor;
+    return guess + (rest >= divisor) - (rest < 0);
+}
+
 // One direction of crop and resize: area averaging, or bilinear with the ends repeated. In whole numbers, hence exact.
 // Pixels of the output are `o`, of the raw image `x`.
 struct Axis {
     int roi, in, size, out, edge;
     bool is_area;
+    int units;         // that a pixel of the raw image is long
+    int reach;         // units that a pixel of the output draws on, and the sum of its weights
+    float reciprocal;  // of units
 
-    // Of a bilinear pixel, in units of 1 / scale().
-    __device__ __forceinline__ int centre(int o) const { return min(max((2 * o + 1) * in - out, 0), scale() * (in - 1)); }
+    __device__ __forceinline__ Axis(int roi, int in, int size, int out, int edge, bool is_area)
+        : roi(roi), in(in), size(size), out(out), edge(edge), is_area(is_area), units(is_area ? out : 2 * out),
+          reach(is_area ? in : units), reciprocal(1.0f / static_cast<float>(units)) {}
 
-    __device__ __forceinline__ int first(int o) const { return roi + (is_area ? o * in : centre(o)) / (is_area ? out : scale()); }
-
-    __device__ __forceinline__ int last(int o) const {
-        return is_area ? roi + ((o + 1) * in - 1) / out : min(first(o) + 1, roi + in - 1);
+    __device__ __forceinline__ int from(int o) const {
+        return is_area ? o * in : min(max((2 * o + 1) * in - out, 0), units * (in - 1));
     }
+    __device__ __forceinline__ int first(int o) const { return roi + quotient(from(o), units, reciprocal); }
+    __device__ __forceinline__ int last(int o) const { return roi + quotient(from(o) + reach - 1, units, reciprocal); }
 
-    // In units of 1 / scale().
     __device__ __forceinline__ int weight(int o, int x) const {
-        const int from = x - roi;
-        return max(is_area ? min((from + 1) * out, (o + 1) * in) - max(from * out, o * in)
-                           : scale() - abs(scale() * from - centre(o)), 0);
+        const int at = (x - roi) * units, begin = from(o);
+        return max(is_area ? min(at + units, begin + reach) - max(at, begin) : units - abs(at - begin), 0);
     }
-
-    __device__ __forceinline__ int scale() const { return is_area ? in : 2 * out; }
 
     // The demosaiced pixel that stands at x: the outermost repeat their inner neighbours.
     __device__ __forceinline__ int inner(int x) const { return min(max(x, edge), size - 1 - edge); }
 
-    // The weight of all that the demosaiced pixel stands at.
-    __device__ __forceinline__ float inner_weight(int o, int x) const {
+    // The share of all that the demosaiced pixel stands at.
+    __device__ __forceinline__ float inner_share(int o, int x) const {
         if (x != inner(x)) return 0.0f;
         int sum = weight(o, x);
         if (x == edge && edge > 0) sum += weight(o, 0);
         if (x == size - 1 - edge && edge > 0) sum += weight(o, size - 1);
-        return static_cast<float>(sum) / static_cast<float>(scale());
+        return static_cast<float>(sum) / static_cast<float>(reach);
     }
 };
-
-// N bytes from any address, as words. Loads whole aligned words, and none that holds no wanted byte.
-template <int N>
-__device__ __forceinline__ void fetch(const unsigned char *from, int wanted, unsigned (&words)[(N + 3) / 4]) {
-    constexpr int COUNT = (N + 3) / 4;
-    const int before = static_cast<int>(reinterpret_cast<unsigned long long>(from) & 3);
-    const unsigned *aligned = reinterpret_cast<const unsigned *>(from - before);
-    const int end = before + wanted;
-    unsigned loaded[COUNT + 1];
-#pragma unroll
-    for (int i = 0; i <= COUNT; ++i) loaded[i] = 4 * i < end ? __ldg(aligned + i) : 0u;
-#pragma unroll
-    for (int i = 0; i < COUNT; ++i) words[i] = __funnelshift_r(loaded[i], loaded[i + 1], 8 * before);
-}
 
 __device__ __forceinline__ float byte_of(unsigned word, int i) { return static_cast<float>((word >> (8 * i)) & 0xFFu); }
 
@@ -126,14 +119,13 @@ struct Samples {
     }
 };
 
-// What each kind of pixel adds to the sums of a thread's four columns; ODD counts rows from one where the samples of
+// What each kind of pixel adds to the sums of a thread's four columns; `odd` tells rows from those where the samples of
 // even columns are red or blue.
 template <int STORAGE>
 struct Mono {
     static constexpr int BYTES = Samples<STORAGE>::BYTES;
 
-    template <int ODD>
-    __device__ static __forceinline__ void add(const unsigned (&words)[(BYTES + 3) / 4], const RowWeights &row,
+    __device__ static __forceinline__ void add(const unsigned (&words)[(BYTES + 3) / 4], const RowWeights &row, int,
                                                float (&sums)[3][QUAD]) {
         const unsigned samples = Samples<STORAGE>::top(words);
 #pragma unroll
@@ -145,14 +137,13 @@ template <int STORAGE>
 struct Bayer {
     static constexpr int BYTES = Samples<STORAGE>::BYTES;
 
-    template <int ODD>
-    __device__ static __forceinline__ void add(const unsigned (&words)[(BYTES + 3) / 4], const RowWeights &row,
+    __device__ static __forceinline__ void add(const unsigned (&words)[(BYTES + 3) / 4], const RowWeights &row, int odd,
                                                float (&sums)[3][QUAD]) {
         const unsigned samples = Samples<STORAGE>::top(words);
 #pragma unroll
         for (int i = 0; i < QUAD; ++i) {
             const float sample = byte_of(samples, i);
-            if ((i & 1) == ODD) {
+            if ((i & 1) == odd) {
                 sums[0][i] += row.colour * sample;
             } else {
                 sums[1][i] += row.green * sample;
@@ -166,8 +157,7 @@ template <int PIXEL_BYTES, int RED, int BLUE>
 struct Interleaved {
     static constexpr int BYTES = QUAD * PIXEL_BYTES;
 
-    template <int ODD>
-    __device__ static __forceinline__ void add(const unsigned (&words)[(BYTES + 3) / 4], const RowWeights &row,
+    __device__ static __forceinline__ void add(const unsigned (&words)[(BYTES + 3) / 4], const RowWeights &row, int,
                                                float (&sums)[3][QUAD]) {
         constexpr int ORDER[3] = {RED, 1, BLUE};
 #pragma unroll
@@ -185,8 +175,7 @@ struct Interleaved {
 struct YCbCr422 {
     static constexpr int BYTES = 2 * QUAD;
 
-    template <int ODD>
-    __device__ static __forceinline__ void add(const unsigned (&words)[2], const RowWeights &row, float (&sums)[3][QUAD]) {
+    __device__ static __forceinline__ void add(const unsigned (&words)[2], const RowWeights &row, int, float (&sums)[3][QUAD]) {
 #pragma unroll
         for (int i = 0; i < QUAD; ++i) {
             const unsigned word = words[i / 2];
@@ -201,8 +190,8 @@ struct YCbCr422 {
 };
 
 __device__ __forceinline__ RowWeights row_weights(const Axis &axis, int o, int y) {
-    const float plain = axis.inner_weight(o, y);
-    const float around = axis.edge > 0 ? axis.inner_weight(o, y - 1) + axis.inner_weight(o, y + 1) : 0.0f;
+    const float plain = axis.inner_share(o, y);
+    const float around = axis.edge > 0 ? axis.inner_share(o, y - 1) + axis.inner_share(o, y + 1) : 0.0f;
     return {plain, plain + 0.5f * around, plain + 0.25f * around, 0.25f * plain};
 }
 
@@ -211,20 +200,45 @@ struct Quad {
     int offset, wanted;  // bytes: from the row's first, and how many of those of four columns the row has
 };
 
+// Rows may begin at any address, while words are loaded from aligned ones only, and none that holds no wanted byte.
+// Every fourth row lies alike.
 template <class Source>
-__device__ __forceinline__ void add_rows(const PreprocessArgs &args, const RowWeights *weights, int start, int rows, Quad quad,
+__device__ __forceinline__ void add_rows(const PreprocessArgs &args, const RowWeights *weights, int start, int end, Quad quad,
                                          float (&sums)[3][QUAD]) {
-#pragma unroll 2
-    for (int i = 0; i < rows; i += 2) {
-        unsigned words[2][(Source::BYTES + 3) / 4];
+    constexpr int WORDS = (Source::BYTES + 3) / 4, BATCH = WORDS == 1 ? 4 : 2;  // rows whose loads wait together
+    const int skew = static_cast<int>(reinterpret_cast<unsigned long long>(args.raw) & 3);
+    const unsigned *aligned = reinterpret_cast<const unsigned *>(args.raw - skew);
+    int word[4], before[4];
 #pragma unroll
-        for (int odd = 0; odd < 2; ++odd) {
-            // Rows outside the image have no weight.
-            const int y = min(max(start + i + odd, 0), args.height - 1);
-            fetch<Source::BYTES>(args.raw + static_cast<long long>(y) * args.row_stride + quad.offset, quad.wanted, words[odd]);
+    for (int k = 0; k < 4; ++k) {
+        const int at = skew + quad.offset + (start + k) * args.row_stride;
+        word[k] = at >> 2;
+        before[k] = at & 3;
+    }
+#pragma unroll 1
+    for (int i = 0; start + i < end; i += 4) {
+#pragma unroll
+        for (int batch = 0; batch < 4; batch += BATCH) {
+            unsigned loaded[BATCH][WORDS + 1];
+#pragma unroll
+            for (int b = 0; b < BATCH; ++b) {
+                const int k = batch + b;
+                const bool is_row = static_cast<unsigned>(start + i + k) < static_cast<unsigned>(end);
+#pragma unroll
+                for (int w = 0; w <= WORDS; ++w) {
+                    loaded[b][w] = is_row && (w == 0 || 4 * w < before[k] + quad.wanted) ? __ldg(aligned + word[k] + w) : 0u;
+                }
+                word[k] += args.row_stride;
+            }
+#pragma unroll
+            for (int b = 0; b < BATCH; ++b) {
+                const int k = batch + b;
+                unsigned words[WORDS];
+#pragma unroll
+                for (int w = 0; w < WORDS; ++w) words[w] = __funnelshift_r(loaded[b][w], loaded[b][w + 1], 8 * before[k]);
+                Source::add(words, weights[i + k], k & 1, sums);
+            }
         }
-        Source::template add<0>(words[0], weights[i], sums);
-        Source::template add<1>(words[1], weights[i + 1], sums);
     }
 }
 
@@ -244,31 +258,31 @@ struct Kind {
         return storage == BITS_8 ? 4 : storage <= BITS_16 ? 8 : storage == P_10 ? 5 : 6;
     }
 
-    __device__ __forceinline__ void add(const PreprocessArgs &args, const RowWeights *weights, int start, int rows, Quad quad,
+    __device__ __forceinline__ void add(const PreprocessArgs &args, const RowWeights *weights, int start, int end, Quad quad,
                                         float (&sums)[3][QUAD]) const {
         if (is_bayer()) {
             switch (storage) {
-                case BITS_8: return add_rows<Bayer<BITS_8>>(args, weights, start, rows, quad, sums);
-                case BITS_12: return add_rows<Bayer<BITS_12>>(args, weights, start, rows, quad, sums);
-                case P_12: return add_rows<Bayer<P_12>>(args, weights, start, rows, quad, sums);
-                default: return add_rows<Bayer<GVSP_12>>(args, weights, start, rows, quad, sums);
+                case BITS_8: return add_rows<Bayer<BITS_8>>(args, weights, start, end, quad, sums);
+                case BITS_12: return add_rows<Bayer<BITS_12>>(args, weights, start, end, quad, sums);
+                case P_12: return add_rows<Bayer<P_12>>(args, weights, start, end, quad, sums);
+                default: return add_rows<Bayer<GVSP_12>>(args, weights, start, end, quad, sums);
             }
         }
         switch (colour) {
-            case RGB: return add_rows<Interleaved<3, 0, 2>>(args, weights, start, rows, quad, sums);
-            case BGR: return add_rows<Interleaved<3, 2, 0>>(args, weights, start, rows, quad, sums);
-            case RGBA: return add_rows<Interleaved<4, 0, 2>>(args, weights, start, rows, quad, sums);
-            case YCBYCR: return add_rows<YCbCr422>(args, weights, start, rows, quad, sums);
+            case RGB: return add_rows<Interleaved<3, 0, 2>>(args, weights, start, end, quad, sums);
+            case BGR: return add_rows<Interleaved<3, 2, 0>>(args, weights, start, end, quad, sums);
+            case RGBA: return add_rows<Interleaved<4, 0, 2>>(args, weights, start, end, quad, sums);
+            case YCBYCR: return add_rows<YCbCr422>(args, weights, start, end, quad, sums);
             default: break;
         }
         switch (storage) {
-            case BITS_8: return add_rows<Mono<BITS_8>>(args, weights, start, rows, quad, sums);
-            case BITS_10: return add_rows<Mono<BITS_10>>(args, weights, start, rows, quad, sums);
-            case BITS_12: return add_rows<Mono<BITS_12>>(args, weights, start, rows, quad, sums);
-            case BITS_16: return add_rows<Mono<BITS_16>>(args, weights, start, rows, quad, sums);
-            case P_10: return add_rows<Mono<P_10>>(args, weights, start, rows, quad, sums);
-            case P_12: return add_rows<Mono<P_12>>(args, weights, start, rows, quad, sums);
-            default: return add_rows<Mono<GVSP_12>>(args, weights, start, rows, quad, sums);
+            case BITS_8: return add_rows<Mono<BITS_8>>(args, weights, start, end, quad, sums);
+            case BITS_10: return add_rows<Mono<BITS_10>>(args, weights, start, end, quad, sums);
+            case BITS_12: return add_rows<Mono<BITS_12>>(args, weights, start, end, quad, sums);
+            case BITS_16: return add_rows<Mono<BITS_16>>(args, weights, start, end, quad, sums);
+            case P_10: return add_rows<Mono<P_10>>(args, weights, start, end, quad, sums);
+            case P_12: return add_rows<Mono<P_12>>(args, weights, start, end, quad, sums);
+            default: return add_rows<Mono<GVSP_12>>(args, weights, start, end, quad, sums);
         }
     }
 };
@@ -317,7 +331,7 @@ __device__ __forceinline__ float larger(float a, float b) { return a != a || a >
 }  // namespace
 
 // Grid (segments of a row, out_height), THREADS threads a block.
-extern "C" __global__ void __launch_bounds__(THREADS, 8) preprocess(PreprocessArgs args) {
+extern "C" __global__ void __launch_bounds__(THREADS, 7) preprocess(PreprocessArgs args) {
     __shared__ PreprocessWorkspace work;
     const Kind kind{args.storage, args.colour};
     const int edge = kind.is_bayer();  // on each side, columns and rows that demosaicing leaves out
@@ -330,7 +344,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 8) preprocess(PreprocessAr
     const int segments = static_cast<int>(gridDim.x), longest = (args.out_width + segments - 1) / segments;
     const int out_x = static_cast<int>(blockIdx.x) * longest, pixels = min(longest, args.out_width - out_x);
     if (pixels <= 0) return;
-    const int sharers = THREADS / pixels, pixel = out_x + thread % pixels, share = thread / pixels;
+    const float reciprocal = 1.0f / static_cast<float>(pixels);
+    const int sharers = quotient(THREADS, pixels, reciprocal), share = quotient(thread, pixels, reciprocal);
+    const int pixel = out_x + thread - share * pixels;
     const int last = share < sharers ? across.last(pixel) : -1;
     int next = across.first(pixel) + share;
 
@@ -348,10 +364,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 8) preprocess(PreprocessAr
         float sums[3][QUAD] = {};
         for (int start = top; start <= below; start += ROWS) {
             __syncthreads();
-            if (thread < ROWS) work.rows[thread] = row_weights(down, out_y, start + thread);
+            const int count = min(ROWS, below + 1 - start);
+            if (thread < (count + 3) / 4 * 4) work.rows[thread] = row_weights(down, out_y, start + thread);
             __syncthreads();
             if (column < tile_end + edge && quad.wanted > 0) {
-                kind.add(args, work.rows, start, min(ROWS, below + 1 - start), quad, sums);
+                kind.add(args, work.rows, start, start + count, quad, sums);
             }
         }
 #pragma unroll
@@ -371,7 +388,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 8) preprocess(PreprocessAr
     for (int i = thread; i < 3 * pixels; i += THREADS) {
         float total = 0.0f;
         for (int k = 0; k < sharers; ++k) total += work.totals[i % 3][i / 3 + k * pixels];
-        out[i] = static_cast<unsigned char>(min(static_cast<int>(total / static_cast<float>(across.scale()) + 0.5f), 255));
+        out[i] = static_cast<unsigned char>(min(static_cast<int>(total / static_cast<float>(across.reach) + 0.5f), 255));
     }
 }
 

@@ -170,12 +170,13 @@ def compile_kernels(arch: tuple[int, int], cache: Path) -> bytes:
     kept = cache / f"kernels-sm_{wanted}-{hashlib.sha256(key).hexdigest()[:32]}"
     if kept.exists():
         return kept.read_bytes()
+    target, option = _target(nvcc, wanted)
     with tempfile.TemporaryDirectory() as directory:
         compiled = Path(directory) / "kernels"
-        _run(
-            nvcc, *_target(nvcc, wanted), "-std=c++17", "-Wno-deprecated-gpu-targets", "-o", str(compiled), str(SOURCE)
-        )
+        _run(nvcc, target, option, "-std=c++17", "-Wno-deprecated-gpu-targets", "-o", str(compiled), str(SOURCE))
         content = compiled.read_bytes()
+    if target == "-ptx":
+        content += b"\0"  # the driver reads PTX as a C string
     write_atomically(kept, content)
     return content
 
