@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import numpy as np
 
 from calibration.images import data_settings
 from edge.bundle import Bundle
-from edge.engines.golden import contradiction
+from edge.engines.golden import bound_ring, check_golden
+from edge.engines.ort import OrtEngine
 from edge.errors import ImageError
 from edge.frame import Image
 from edge.manifest import Manifest, Precision
-from edge.verify import prove
 from export.outputs import Float, Outputs, run_onnx
 from training.data.good_parts import good_parts_sha256
 from training.data.labelled import read_labelled
@@ -70,9 +71,8 @@ def fit(bundle: Bundle, images: Image, false_reject_rate: float, pixel_share: fl
         ConfigError: the scores allow no threshold.
         EngineError: ONNX Runtime contradicts the golden vectors, or gives what is no number.
     """
-    for proof in prove(bundle, ["fp32"]):
-        if not proof.is_ok:
-            raise contradiction(f"the fp32 variant in {proof.engine}", proof.result, proof.variant)
+    with closing(OrtEngine(bundle, "fp32", threads=None)) as engine:
+        check_golden(engine, bundle, "fp32", bound_ring(engine, bundle))
     found, sha256 = _run(bundle, "fp32", images), images_sha256(images)
     return bundle.manifest.model_copy(
         update={

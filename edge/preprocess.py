@@ -30,6 +30,23 @@ _TO_RGB = {
 _BAYER_SIDE_PX = 3
 
 
+def check_size(image: Image, pixel_format: PixelFormat) -> tuple[int, int]:
+    """Width and height of a raw image that shows something.
+
+    Raises:
+        ImageError: its shape does not fit its pixel format, it has no rows, or too few for a Bayer pattern.
+    """
+    width_px, height_px = pixel_format.width_px(image.shape), image.shape[0]
+    is_bayer = Colour.BAYER_RG <= pixel_format.colour <= Colour.BAYER_BG
+    least_px = _BAYER_SIDE_PX if is_bayer else 1
+    if min(width_px, height_px) < least_px:
+        raise ImageError(
+            f"an image of {width_px}x{height_px} pixels is too small for {pixel_format.value}",
+            f"set the camera to {least_px}x{least_px} pixels at least",
+        )
+    return width_px, height_px
+
+
 def to_rgb(image: Image, pixel_format: PixelFormat) -> Image:
     """A raw image to RGB (H, W, 3); one in RGB8 is returned as it is.
 
@@ -40,14 +57,10 @@ def to_rgb(image: Image, pixel_format: PixelFormat) -> Image:
     Raises:
         ImageError: the image's shape does not fit its pixel format, or it is too small for a Bayer pattern.
     """
+    check_size(image, pixel_format)
     samples = unpack(image, pixel_format)
     if pixel_format.colour is Colour.RGB:
         return samples
-    if Colour.BAYER_RG <= pixel_format.colour <= Colour.BAYER_BG and min(samples.shape) < _BAYER_SIDE_PX:
-        raise ImageError(
-            f"an image of {samples.shape[1]}x{samples.shape[0]} pixels is too small for {pixel_format.value}",
-            f"deliver at least {_BAYER_SIDE_PX}x{_BAYER_SIDE_PX} pixels",
-        )
     if pixel_format.colour is Colour.YCBYCR:
         samples = _ycrcb(samples)
     return np.asarray(cv2.cvtColor(samples, _TO_RGB[pixel_format.colour]), dtype=np.uint8)
@@ -86,12 +99,22 @@ def crop(image: Image, roi_xywh: tuple[int, int, int, int] | None) -> Image:
     Raises:
         ImageError: the region does not lie inside the image.
     """
+    x, y, width, height = region((image.shape[1], image.shape[0]), roi_xywh)
+    return image[y : y + height, x : x + width]
+
+
+def region(size_wh: tuple[int, int], roi_xywh: tuple[int, int, int, int] | None) -> tuple[int, int, int, int]:
+    """The region of interest of an image of that size; all of it when None.
+
+    Raises:
+        ImageError: the region does not lie inside the image.
+    """
     if roi_xywh is None:
-        return image
+        return 0, 0, *size_wh
     x, y, width, height = roi_xywh
-    if x < 0 or y < 0 or width < 1 or height < 1 or y + height > image.shape[0] or x + width > image.shape[1]:
+    if x < 0 or y < 0 or width < 1 or height < 1 or x + width > size_wh[0] or y + height > size_wh[1]:
         raise ImageError(
-            f"region of interest {roi_xywh} does not lie inside the {image.shape[1]}x{image.shape[0]} image",
+            f"region of interest {roi_xywh} does not lie inside the {size_wh[0]}x{size_wh[1]} image",
             "choose a region inside, or set the camera to the size that the region was chosen for",
         )
-    return image[y : y + height, x : x + width]
+    return roi_xywh

@@ -41,13 +41,17 @@ class Slot:
 
     def __init__(self, index: int, size_hw: tuple[int, int]) -> None:
         self.index = index
+        self._owner = Owner.NOBODY
+        self.allocate(size_hw)
+
+    def allocate(self, size_hw: tuple[int, int]) -> None:
+        """Ordinary memory for all buffers; an engine may put its own in their place."""
         self.score = np.zeros(1, np.float32)
         self.maxima: AnomalyMap = np.zeros([-(-length // TILE_PX) for length in size_hw], np.float32)
         self.quality_sums: QualitySums = np.zeros(3, np.int64)
         self.image: Image = np.zeros((1, *size_hw, 3), np.uint8)
         self.anomaly_map: AnomalyMap = np.zeros((1, *size_hw), np.float32)
         self.above: Image = np.zeros(size_hw, np.uint8)
-        self._owner = Owner.NOBODY
 
     @property
     def owner(self) -> Owner:

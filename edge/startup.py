@@ -20,8 +20,9 @@ from edge.cameras.folder import FolderCamera
 from edge.cameras.genicam import GenicamCamera
 from edge.config import FolderConfig, StationConfig, load_config
 from edge.dashboard.server import Dashboard
+from edge.engines.choice import open_engine
+from edge.engines.engine import Engine
 from edge.engines.golden import bound_ring, check_golden
-from edge.engines.ort import OrtEngine
 from edge.messages import Model
 from edge.messages import Station as Place
 from edge.mqtt.publisher import Publisher
@@ -51,7 +52,7 @@ def open_station(config: StationConfig, *, is_simulated: bool) -> Iterator[Stati
     with ExitStack() as resources:
         bundle = load_bundle(config.bundle)
         camera = _new_camera(config)
-        engine = resources.enter_context(closing(OrtEngine(bundle, config.engine.precision, config.engine.threads)))
+        engine = resources.enter_context(closing(open_engine(config.engine, bundle)))
         ring = bound_ring(engine, bundle, config.engine.slots)
         outbox = resources.enter_context(closing(Outbox(config.outbox.path, config.outbox.max_rows)))
         reporter = _new_reporter(config, bundle, engine, is_simulated)
@@ -121,7 +122,7 @@ def _new_camera(config: StationConfig) -> Camera:
     return GenicamCamera(config.camera, config.trigger)
 
 
-def _new_reporter(config: StationConfig, bundle: Bundle, engine: OrtEngine, is_simulated: bool) -> Reporter:
+def _new_reporter(config: StationConfig, bundle: Bundle, engine: Engine, is_simulated: bool) -> Reporter:
     manifest, place = bundle.manifest, config.identity
     return Reporter(
         boot_id=str(ULID()),

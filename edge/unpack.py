@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import ImageError
 from edge.frame import Image
 from edge.pixel_format import PixelFormat, Storage
 
@@ -39,11 +38,9 @@ def unpack(image: Image, pixel_format: PixelFormat) -> Image:
         uint8 (H, W), of memory of its own; the image itself when its samples have 8 bits.
 
     Raises:
-        ImageError: the image's shape does not fit its pixel format, or it has no rows.
+        ImageError: the image's shape does not fit its pixel format.
     """
     width_px, height_px = pixel_format.width_px(image.shape), image.shape[0]
-    if height_px == 0:
-        raise ImageError(f"an image of {width_px}x0 pixels shows nothing", "set the camera's height")
     if pixel_format.storage is Storage.BITS_8:
         return image
     starts = _TOP_BITS[pixel_format.storage]

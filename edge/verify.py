@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import get_args
 
 from edge.bundle import Bundle, load_bundle
+from edge.config import EngineConfig
+from edge.engines.choice import open_tensorrt
 from edge.engines.engine import Engine
 from edge.engines.golden import GoldenResult, bound_ring, contradiction, run_golden
 from edge.engines.ort import OrtEngine
+from edge.errors import AcceleratorError
 from edge.manifest import Precision, Variant
 
 OpenEngine = Callable[[Bundle, Precision], Engine]
 
 ENGINES: Mapping[str, OpenEngine] = {
     "onnxruntime": lambda bundle, precision: OrtEngine(bundle, precision, threads=None),
+    "tensorrt": lambda bundle, precision: open_tensorrt(EngineConfig(precision=precision), bundle),
 }
 
 
@@ -40,7 +44,16 @@ class Proof:
         return self.result.is_within(self.variant)
 
 
-def prove(bundle: Bundle, precisions: Sequence[Precision]) -> Iterator[Proof]:
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """An engine that this machine does not have, or not for that variant."""
+
+    precision: Precision
+    engine: str
+    reason: str
+
+
+def prove(bundle: Bundle, precisions: Sequence[Precision]) -> Iterator[Proof | Absence]:
     """Run the golden vectors through every engine that this machine has, variant by variant.
 
     Raises:
@@ -51,7 +64,12 @@ def prove(bundle: Bundle, precisions: Sequence[Precision]) -> Iterator[Proof]:
     for precision in precisions:
         variant = bundle.variant(precision)
         for name, open_engine in ENGINES.items():
-            with closing(open_engine(bundle, precision)) as engine:
+            try:
+                opened = open_engine(bundle, precision)
+            except AcceleratorError as error:
+                yield Absence(precision, name, error.problem)
+                continue
+            with closing(opened) as engine:
                 yield Proof(precision, name, variant, run_golden(engine, golden, bound_ring(engine, bundle)))
 
 
@@ -73,8 +91,11 @@ def _handle(arguments: argparse.Namespace) -> int:
     manifest = bundle.manifest
     print(f"{manifest.name} {manifest.version}: all {len(manifest.files)} files are as the manifest says", flush=True)
     print(_row("variant", "engine", "map error", "(allowed)", "score error", "(allowed)", ""), flush=True)
-    contradictions = []
+    contradictions, absences = [], []
     for proof in prove(bundle, arguments.precision or list(manifest.variants)):
+        if isinstance(proof, Absence):
+            absences.append(proof)
+            continue
         result, variant = proof.result, proof.variant
         allowed = f"({variant.map_tolerance:.1e})", f"({variant.score_tolerance:.1e})"
         errors = f"{result.map_error:.1e}", f"{result.score_error:.1e}"
@@ -82,6 +103,8 @@ def _handle(arguments: argparse.Namespace) -> int:
         print(_row(proof.precision, proof.engine, errors[0], allowed[0], errors[1], allowed[1], word), flush=True)
         if not proof.is_ok:
             contradictions.append(proof)
+    for absence in absences:
+        print(f"{absence.precision:<8} {absence.engine:<12} not run: {absence.reason}", flush=True)
     if contradictions:
         first = contradictions[0]
         raise contradiction(f"the {first.precision} variant in {first.engine}", first.result, first.variant)

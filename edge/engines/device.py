@@ -25,14 +25,14 @@ class DeviceFacts(BaseModel):
 
 def read_device_facts(device: Any) -> DeviceFacts:
     """The facts of a `pycuda.driver.Device`."""
-    import pycuda.driver as cuda
     import tensorrt as trt
 
-    driver = int(cuda.get_driver_version())
+    from edge.cuda import driver_version
+
     return DeviceFacts(
         gpu=device.name(),
         compute_capability=device.compute_capability(),
-        driver=f"{driver // 1000}.{driver % 1000 // 10}",
+        driver=driver_version(),
         l4t=l4t_release(_L4T_RELEASE.read_text(encoding="utf-8")) if _L4T_RELEASE.exists() else None,
         tensorrt=trt.__version__,
     )

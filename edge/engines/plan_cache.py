@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.bundle import file_sha256
 from edge.engines.device import DeviceFacts
-from edge.errors import ConfigError
+from edge.errors import AcceleratorError, ConfigError
 from edge.manifest import Precision, Sha256
 
 SYSTEM_CACHE = Path("/var/cache/tfanet-edge")
@@ -99,6 +99,42 @@ def find_plan(cache: Path, key: PlanKey) -> Plan | None:
     if file_sha256(path) != record.plan_sha256:
         raise DamagedPlanError(f"'{path}' was changed")
     return Plan(path, record)
+
+
+def station_plan(cache: Path, onnx_sha256: str, precision: Precision, device: DeviceFacts) -> Plan:
+    """The plan of a network that was built for this device, with the smallest batch where there are several.
+
+    Raises:
+        AcceleratorError: there is none; the text tells what those that there are were built for.
+        DamagedPlanError: its bytes or its record are not what was written.
+    """
+    keys = [key for key in _keys(cache) if (key.onnx_sha256, key.precision) == (onnx_sha256, precision)]
+    fitting = [key for key in keys if key.device == device]
+    if fitting:
+        plan = find_plan(cache, min(fitting, key=lambda key: (key.max_batch, key.name)))
+        if plan is not None:
+            return plan
+    others = sorted({_difference(key.device, device) for key in keys})
+    raise AcceleratorError(
+        f"'{cache}' has no {precision} plan of this bundle for {device.gpu} with TensorRT {device.tensorrt}"
+        + (f" (there is one for {'; one for '.join(others)})" if others else ""),
+        "build one on this device: tfanet-edge build BUNDLE",
+    )
+
+
+def _keys(cache: Path) -> list[PlanKey]:
+    found = []
+    for path in sorted(cache.glob("*.json")):
+        with contextlib.suppress(ValidationError, OSError):
+            found.append(PlanRecord.model_validate_json(path.read_bytes()).key)
+    return found
+
+
+def _difference(other: DeviceFacts, device: DeviceFacts) -> str:
+    """What of another device's facts is not as it is here."""
+    here, there = device.model_dump(), other.model_dump()
+    names = {"gpu": "", "compute_capability": "compute capability ", "driver": "CUDA ", "l4t": "Jetson Linux "}
+    return ", ".join(f"{names.get(name, 'TensorRT ')}{there[name]}" for name in there if there[name] != here[name])
 
 
 def store_plan(cache: Path, plan: bytes, key: PlanKey, build_s: float, map_error: float, score_error: float) -> Plan:

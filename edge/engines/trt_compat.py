@@ -167,17 +167,16 @@ def _refusal(said: str, plan: bytes, record: PlanRecord | None, version: str) ->
     return EngineError(f"TensorRT {version} cannot load the plan ({said})", "free memory, or build it again")
 
 
-def warn_about(version: str, network_has_attention: bool) -> str | None:
-    """What is known to go wrong with a network in a TensorRT version, in one sentence; None when nothing is.
+def warn_about(version: str) -> str | None:
+    """What is known to go wrong with vision transformers in a TensorRT version, in one sentence; None when nothing is.
 
     Args:
         version: as `tensorrt.__version__` has it.
-        network_has_attention: whether it is a vision transformer, or holds one.
 
     Source: NVIDIA/TensorRT issues 4558, 4723 and 4742.
     """
     release = tuple(int(part) for part in version.split(".")[:2])
-    if not (network_has_attention and (10, 0) <= release < (10, 5)):
+    if not (10, 0) <= release < (10, 5):
         return None
     return (
         f"TensorRT {version} may compute this network wrongly, as 10.0 to 10.4 do some vision transformers "

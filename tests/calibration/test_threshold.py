@@ -239,7 +239,7 @@ def test_an_engine_that_contradicts_the_vectors_fits_nothing(
     before = contents(detector_dir)
     assert threshold("fit", detector_dir, "--images", good_dir) == 1
     (line,) = capfd.readouterr().err.splitlines()
-    assert "the fp32 variant in onnxruntime contradicts the golden vectors" in line
+    assert "the fp32 engine contradicts the golden vectors" in line
     assert contents(detector_dir) == before
 
 

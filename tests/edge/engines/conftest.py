@@ -165,6 +165,18 @@ def fake_cuda_library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fake
     fake.reset()
 
 
+@pytest.fixture(scope="session")
+def host_kernels_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's own kernels, compiled for this machine."""
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("needs a C++ compiler")
+    made = tmp_path_factory.mktemp("kernels") / "kernels.so"
+    options = ("-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wno-unknown-pragmas", "-Werror", "-o", made)
+    subprocess.run([compiler, *options, SOURCES / "host_kernels.cpp"], check=True)
+    return made
+
+
 @pytest.fixture
 def fake_cuda(fake_cuda_library: FakeCuda) -> Iterator[FakeCuda]:
     """The stand-in as new. Other tests of the process see a driver without a device."""

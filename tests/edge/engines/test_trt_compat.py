@@ -120,15 +120,14 @@ def test_plans_are_for_the_gpu_at_hand(used: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("version", ["10.0.0.6", "10.3.0", "10.4.0.26"])
 def test_a_version_that_miscomputes_transformers_is_warned_about(version: str) -> None:
-    warning = trt_compat.warn_about(version, network_has_attention=True)
+    warning = trt_compat.warn_about(version)
     assert warning is not None
     assert f"TensorRT {version} may" in warning
-    assert trt_compat.warn_about(version, network_has_attention=False) is None
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "9.3.0", "10.5.0", "10.13.3.9", "11.4.0.106"])
 def test_other_versions_are_not(version: str) -> None:
-    assert trt_compat.warn_about(version, network_has_attention=True) is None
+    assert trt_compat.warn_about(version) is None
 
 
 @pytest.fixture(scope="session")
