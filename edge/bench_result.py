@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edge.manifest import Precision, Sha256
 
 # Of the quantile function that a distribution keeps.
-QUANTILES = np.linspace(0, 100, 201)
+QUANTILES = tuple(number / 2 for number in range(201))
 
 # What a frame goes through, in this order.
 STAGES = ("upload", "preprocess", "infer", "fetch", "judge")
@@ -35,14 +36,15 @@ class Distribution(_Strict):
     @classmethod
     def of(cls, samples_ms: Sequence[float]) -> Distribution:
         """Of one sample at least."""
-        p50, p99, p99_9, *quantiles = np.percentile(samples_ms, [50, 99, 99.9, *QUANTILES], method="inverted_cdf")
+        ordered = sorted(samples_ms)
+        p50, p99, p99_9, *quantiles = (_percentile(ordered, percent) for percent in (50, 99, 99.9, *QUANTILES))
         return cls(
             count=len(samples_ms),
             mean_ms=_short(float(np.mean(samples_ms))),
             p50_ms=_short(p50),
             p99_ms=_short(p99),
             p99_9_ms=_short(p99_9),
-            max_ms=_short(max(samples_ms)),
+            max_ms=_short(ordered[-1]),
             quantiles_ms=tuple(_short(value) for value in quantiles),
         )
 
@@ -176,6 +178,11 @@ def overlap_efficiency(throughput_hz: float, stage_ms: Mapping[str, float]) -> f
         stage_ms: what each stage takes alone; one of them above 0.
     """
     return _short(throughput_hz * max(stage_ms.values()) / 1e3)
+
+
+def _percentile(ordered: Sequence[float], percent: float) -> float:
+    # 99.9 % of 1000 is 999, whatever floating point makes of it.
+    return ordered[max(0, math.ceil(percent * len(ordered) / 100 - 1e-9) - 1)]
 
 
 def _short(value: float) -> float:
