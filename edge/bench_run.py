@@ -103,21 +103,20 @@ def pipelined(
     Raises:
         EngineError: the engine failed, or a frame was not judged.
     """
-    latencies_ms: list[float] = []
-    moments_ns: list[int] = []
+    # Written to now: a page first touched during the run would pass for growth.
+    latencies_ms, moments_ns = np.full(frames, -1.0), np.full(frames, -1)
     readings: list[tuple[int, ...]] = []
     read_at = np.linspace(0, frames - 1, min(_READINGS, frames), dtype=int).tolist()
     verdicts: Counter[str] = Counter()
-    for decided_ns, latency_ms, verdict in _outcomes(rig, frames):
-        if len(readings) < len(read_at) and len(moments_ns) == read_at[len(readings)]:
+    for number, (decided_ns, latency_ms, verdict) in enumerate(_outcomes(rig, frames)):
+        if number == read_at[len(readings)]:
             readings.append(tuple(read() for read in memories))
-        moments_ns.append(decided_ns)
-        latencies_ms.append(latency_ms)
+        moments_ns[number], latencies_ms[number] = decided_ns, latency_ms
         verdicts[verdict] += 1
-        progress("in the line", len(moments_ns), frames)
-    throughput_hz = (frames - 1) / ((moments_ns[-1] - moments_ns[0]) / 1e9)
+        progress("in the line", number + 1, frames)
+    throughput_hz = (frames - 1) / (float(moments_ns[-1] - moments_ns[0]) / 1e9)
     growths = tuple(Growth.of(read_at, used) for used in zip(*readings, strict=True))
-    result = Pipelined(latency=Distribution.of(latencies_ms), throughput_hz=throughput_hz, verdicts=dict(verdicts))
+    result = Pipelined(latency=Distribution.of(latencies_ms.tolist()), throughput_hz=throughput_hz, verdicts=dict(verdicts))
     return result, growths
 
 

@@ -6,6 +6,7 @@ whatever the driver returns; `Gpu.current()` turns that into this project's own 
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ import pycuda.driver as cuda
 from edge.errors import AcceleratorError, EngineError, EngineLostError
 
 Bytes = npt.NDArray[np.uint8]
+
+# CU_MEMHOSTREGISTER_DEVICEMAP
+_DEVICEMAP = 2
 
 
 class Transfer(str, Enum):
@@ -145,11 +149,12 @@ class Shared:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LockedMemory:
-    """Memory of somebody else, page-locked so that the GPU can read it: the ring that a camera's frames arrive in."""
+    """Memory of somebody else, page-locked so that the GPU can read it: the ring that a camera's frames arrive in.
+
+    Asked of the driver itself: PyCUDA 2026.1's `register_host_memory` crashes the process.
+    """
 
     array: Bytes
-    registration: Any
-    start: int
     device_start: int | None
 
     @classmethod
@@ -157,22 +162,37 @@ class LockedMemory:
         """Lock it; None where the driver cannot (then frames are copied once more), or managed memory is used."""
         if transfer is Transfer.MANAGED:
             return None
-        flags = cuda.mem_host_register_flags.DEVICEMAP if transfer is Transfer.MAPPED else 0
-        try:
-            registered = cuda.register_host_memory(memory, flags)
-            device = int(registered.base.get_device_pointer()) if transfer is Transfer.MAPPED else None
-        except cuda.Error:
+        driver, start = _driver(), ctypes.c_void_p(memory.ctypes.data)
+        is_mapped = transfer is Transfer.MAPPED
+        if driver.cuMemHostRegister_v2(start, ctypes.c_size_t(memory.nbytes), _DEVICEMAP if is_mapped else 0):
             return None
-        return cls(memory, registered, memory.ctypes.data, device)
+        if not is_mapped:
+            return cls(memory, None)
+        device = ctypes.c_uint64()
+        if driver.cuMemHostGetDevicePointer_v2(ctypes.byref(device), start, 0):
+            driver.cuMemHostUnregister(start)
+            return None
+        return cls(memory, device.value)
+
+    def address_of(self, image: Bytes) -> int | None:
+        """Where the GPU finds an image of this memory; None when it has to be copied there."""
+        return None if self.device_start is None else self.device_start + self._offset(image)
 
     def holds(self, image: Bytes) -> bool:
         """Whether an image's samples lie in it, one after the other."""
-        first = image.ctypes.data - self.start
-        return image.flags.c_contiguous and first >= 0 and first + image.nbytes <= self.array.nbytes
+        first = self._offset(image)
+        return image.flags.c_contiguous and 0 <= first and first + image.nbytes <= self.array.nbytes
 
     def unlock(self) -> None:
         """Let go of it; the GPU must be done with it."""
-        self.registration.base.unregister()
+        _driver().cuMemHostUnregister(ctypes.c_void_p(self.array.ctypes.data))
+
+    def _offset(self, image: Bytes) -> int:
+        return image.ctypes.data - self.array.ctypes.data
+
+
+def _driver() -> ctypes.CDLL:
+    return ctypes.CDLL("libcuda.so.1")
 
 
 def event(*, timed: bool) -> Any:

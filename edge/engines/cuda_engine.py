@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from contextlib import ExitStack
 
@@ -121,10 +122,10 @@ class CudaEngine:
                 self._streams.synchronize()
                 if self._locked is not None:
                     self._locked.unlock()
-                for slot in self._slots.values():
-                    slot.release()
-                self._slots.clear()
+                while self._slots:
+                    self._slots.popitem()[1].release()
                 del self._network, self._kernels, self._streams
             self._gpu.close()
         except EngineLostError:
-            pass  # nothing can be given back to a GPU that is lost, and the process ends
+            # PyCUDA ends the process when it cannot give back what belongs to a lost context; so nothing ever is.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))

@@ -100,10 +100,11 @@ class GpuSlot:
             size_hw=self._size_hw,
         )
         summarise = kernels.summary(arguments, self._size_hw)
+        sums, sums_bytes = self._summary.device + _SUMS, slot.quality_sums.nbytes
 
         def compute() -> None:
             execution.enqueue(streams.compute.handle)
-            cuda.memset_d8_async(self._summary.device + _SUMS, 0, slot.quality_sums.nbytes, streams.compute)
+            cuda.memset_d8_async(sums, 0, sums_bytes, streams.compute)
             summarise(streams.compute)
 
         self._work = CapturedWork(compute, streams.compute)
@@ -175,11 +176,12 @@ class GpuSlot:
     def _upload(self, image: Image, locked: LockedMemory | None) -> tuple[int, int]:
         """Queue what makes the raw rows readable on the GPU: their address there, and from one row to the next."""
         row_bytes = image.nbytes // image.shape[0]
-        if locked is not None and locked.holds(image) and locked.device_start is not None:
-            return locked.device_start + image.ctypes.data - locked.start, row_bytes
+        in_place = locked is not None and locked.holds(image)
+        if locked is not None and in_place and (address := locked.address_of(image)) is not None:
+            return address, row_bytes
         if self._raw is None or self._raw.host.nbytes < image.nbytes:
             self._raw = Shared(image.nbytes, self._transfer)
-        if locked is not None and locked.holds(image):
+        if in_place:
             cuda.memcpy_htod_async(self._raw.device, image, self._streams.upload)
         else:
             np.copyto(self._raw.host[: image.nbytes].reshape(image.shape), image)
@@ -187,7 +189,8 @@ class GpuSlot:
         return self._raw.device, row_bytes
 
     def release(self) -> None:
-        """Give the slot ordinary memory again, so that nobody holds the GPU's."""
+        """Give the slot ordinary memory again, so that nobody holds the GPU's; its work must be done."""
+        self._work.release()
         self._slot.allocate(self._size_hw)
 
     def _lock_buffers(self) -> None:

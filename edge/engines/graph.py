@@ -44,6 +44,12 @@ class CapturedWork:
             self._graph.launch(self._stream)
 
 
+    def release(self) -> None:
+        """Destroy the graph; nothing can be launched any more."""
+        if self._graph is not None:
+            self._graph.destroy()
+
+
 class _CaptureError(Exception):
     pass
 
@@ -66,6 +72,9 @@ class _Graph:
 
     def launch(self, stream: Any) -> None:
         self._checked(self._driver.cuGraphLaunch(self._executable, stream.handle))
+
+    def destroy(self) -> None:
+        self._checked(self._driver.cuGraphExecDestroy(self._executable))
 
     def _checked(self, returned: tuple[Any, ...]) -> Any:
         status, *values = returned

@@ -27,8 +27,9 @@ SUMMARY_BLOCK: Dimensions = (TILE_SIDE_PX, TILE_SIDE_PX, 1)
 
 # Columns of the raw image that a block takes at once.
 _BLOCK_COLUMNS = 504
-# The kernel reckons weights in 32-bit integers, up to twice the product of a side's pixels before and after.
-_LARGEST_PRODUCT = 2**30 - 1
+# The kernel reckons in 32-bit integers: with twice the product of a side before and after, and with bytes of an image.
+_LONGEST_SIDE_PX = 2**15 - 1
+_MOST_BYTES = 2**31 - 8
 _PREPROCESS = struct.Struct("@PP11i0P")
 _SUMMARY = struct.Struct("@PPPPPf2i0P")
 
@@ -56,13 +57,18 @@ def preprocess_args(
         out_hw: height and width of the result in pixels.
 
     Raises:
-        ImageError: see `check_frame`; or rows lie closer than they are long.
+        ImageError: see `check_frame`; or rows lie closer than they are long, or too far apart.
     """
     check_frame(size_wh, pixel_format, roi_xywh, out_hw)
     if row_stride_bytes < pixel_format.row_bytes(size_wh[0]):
         raise ImageError(
             f"rows {row_stride_bytes} bytes apart cannot hold {size_wh[0]} pixels in {pixel_format.value}",
             "give the distance from the beginning of one row to the beginning of the next",
+        )
+    if row_stride_bytes * size_wh[1] > _MOST_BYTES:
+        raise ImageError(
+            f"an image of {row_stride_bytes * size_wh[1]} bytes is too large for the GPU's kernel",
+            f"keep it to {_MOST_BYTES} bytes",
         )
     roi = (0, 0, *size_wh) if roi_xywh is None else roi_xywh
     out_wh = (out_hw[1], out_hw[0])
@@ -98,10 +104,10 @@ def check_frame(
             f"region of interest {roi_xywh} does not lie inside the {width}x{height} image",
             "choose a region inside, or set the camera to the size that the region was chosen for",
         )
-    if min(out_hw) < 1 or max(roi_width * out_hw[1], roi_height * out_hw[0]) > _LARGEST_PRODUCT:
+    if min(out_hw) < 1 or max(*size_wh, *out_hw) > _LONGEST_SIDE_PX:
         raise ImageError(
-            f"the GPU cannot resize {roi_width}x{roi_height} to {out_hw[1]}x{out_hw[0]} pixels",
-            f"keep the product of a side before and after between 1 and {_LARGEST_PRODUCT}",
+            f"the GPU cannot resize {width}x{height} to {out_hw[1]}x{out_hw[0]} pixels",
+            f"keep every side between 1 and {_LONGEST_SIDE_PX} pixels",
         )
 
 
