@@ -58,7 +58,7 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=[f"{name}{rest}" for name in PACKAGES for rest in ("", ".*")]),
     package_data={
-        "edge": ["py.typed", "dashboard/static/*", "schemas/*.json"],
+        "edge": ["py.typed", "kernels.cu", "dashboard/static/*", "schemas/*.json"],
         "simulator": ["native/*.[ch]", "native/*.xml", "demo_bundle/*"],
         "training": ["page_style.css", "evaluation/*.j2"],
         "export": ["*.j2"],
