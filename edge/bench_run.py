@@ -116,7 +116,9 @@ def pipelined(
         progress("in the line", number + 1, frames)
     throughput_hz = (frames - 1) / (float(moments_ns[-1] - moments_ns[0]) / 1e9)
     growths = tuple(Growth.of(read_at, used) for used in zip(*readings, strict=True))
-    result = Pipelined(latency=Distribution.of(latencies_ms.tolist()), throughput_hz=throughput_hz, verdicts=dict(verdicts))
+    result = Pipelined(
+        latency=Distribution.of(latencies_ms.tolist()), throughput_hz=throughput_hz, verdicts=dict(verdicts)
+    )
     return result, growths
 
 
