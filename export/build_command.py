@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from edge.arguments import whole_number_from
 from edge.bundle import Bundle, load_bundle
+from edge.engines.choice import not_installed
 from edge.engines.golden import compare_golden, contradiction
 from edge.engines.plan_cache import (
     DamagedPlanError,
@@ -22,7 +23,7 @@ from edge.engines.plan_cache import (
     timing_cache_path,
     write_atomically,
 )
-from edge.errors import AcceleratorError, EngineError, RefusedError
+from edge.errors import EngineError, RefusedError
 from edge.manifest import Precision
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ def _run(arguments: argparse.Namespace) -> int:
         from export.build_engine import BuildOptions
         from export.plan_runner import GpuPlanRunner
     except ImportError as error:
-        raise _not_installed(error) from error
-    with GpuPlanRunner() as gpu:
-        build_variants(bundle, chosen, BuildOptions(arguments.max_batch, arguments.workspace_mib), arguments.cache, gpu)
+        raise not_installed(error) from error
+    gpu = GpuPlanRunner(arguments.cache)
+    build_variants(bundle, chosen, BuildOptions(arguments.max_batch, arguments.workspace_mib), arguments.cache, gpu)
     return 0
 
 
@@ -129,7 +130,7 @@ def _build(bundle: Bundle, key: PlanKey, options: BuildOptions, cache: Path, gpu
     with BuildBar(key.precision) as bar:
         built = build_plan(bundle.path / variant.file, key.precision, options, timing, bar)
     write_atomically(timing_path, built.timing_cache)
-    result = compare_golden(*gpu.run(built.plan, golden.image), golden)
+    result = compare_golden(*gpu.run(built.plan, key.precision, golden.image), golden)
     if not result.is_within(variant):
         problem = contradiction(f"the {key.precision} plan for {key.device.gpu}", result, variant).problem
         raise RefusedError(
@@ -189,17 +190,3 @@ class BuildBar:
     def end(self, phase: str) -> None:
         with self._lock:
             self._phases.pop(phase, None)
-
-
-def _not_installed(error: ImportError) -> AcceleratorError:
-    if not isinstance(error, ModuleNotFoundError):
-        return AcceleratorError(f"NVIDIA's libraries cannot be loaded ({error})", "install the NVIDIA driver")
-    remedies = {
-        "tensorrt": "on a Jetson, make the virtual environment with --system-site-packages (JetPack brings it), "
-        "elsewhere: pip install tensorrt",
-        "pycuda": "pip install 'tfanet-edge[jetson]'",
-    }
-    missing = (error.name or "").partition(".")[0]
-    if missing not in remedies:
-        raise error
-    return AcceleratorError(f"'build' needs the Python package '{missing}', which is not installed", remedies[missing])

@@ -65,7 +65,9 @@ def open_tensorrt(config: EngineConfig, bundle: Bundle) -> CudaEngine:
     with gpu.current():
         kernels = load_kernels(gpu.compute_capability, cache)
         transfer = _choose_transfer(config.transfer, gpu, kernels)
-        network = TensorRtNetwork(plan, bundle)
+        network = TensorRtNetwork(
+            plan.path.read_bytes(), config.precision, bundle.manifest.preprocessing.input_size_px, plan.record
+        )
     keep_warm_s = None if config.keep_warm_ms is None else config.keep_warm_ms / 1e3
     return CudaEngine(gpu, network, kernels, bundle.manifest.pixel_threshold.value, transfer, keep_warm_s)
 

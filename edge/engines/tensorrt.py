@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from typing import Any
 
 import tensorrt as trt
 
-from edge.bundle import Bundle
 from edge.engines import trt_compat
-from edge.engines.plan_cache import Plan
+from edge.engines.plan_cache import PlanRecord
 from edge.errors import EngineError
 from edge.manifest import Precision
 
@@ -19,30 +19,35 @@ _log = logging.getLogger(__name__)
 class TensorRtNetwork:
     """A plan, deserialised; it stays on the GPU until nothing refers to it."""
 
-    def __init__(self, plan: Plan, bundle: Bundle) -> None:
+    def __init__(
+        self, plan: bytes, precision: Precision, size_hw: tuple[int, int], record: PlanRecord | None = None
+    ) -> None:
         """Load it, with the context current.
 
         Args:
-            plan: of one of the bundle's variants, built for this device.
-            bundle: that it was built from.
+            plan: built for this device.
+            precision: of the variant that it was built from.
+            size_hw: of the network's input, in pixels.
+            record: what is known of the plan; None where it was just built.
 
         Raises:
             EngineError: TensorRT does not take it.
         """
-        self._engine = trt_compat.deserialize(plan.path.read_bytes(), plan.record)
-        self._size_hw = bundle.manifest.preprocessing.input_size_px
-        self._record = plan.record
+        self._engine = trt_compat.deserialize(plan, record)
+        self._size_hw = size_hw
+        self._precision = precision
+        self._artefact_sha256 = hashlib.sha256(plan).hexdigest()
         warning = trt_compat.warn_about(trt.__version__)
         if warning is not None:
             _log.warning(warning)
 
     @property
     def precision(self) -> Precision:
-        return self._record.key.precision
+        return self._precision
 
     @property
     def artefact_sha256(self) -> str:
-        return self._record.plan_sha256
+        return self._artefact_sha256
 
     def bind(self, image: int, anomaly_map: int, score: int) -> _Execution:
         return _Execution(self._engine, self._size_hw, {"image": image, "anomaly_map": anomaly_map, "score": score})

@@ -39,7 +39,7 @@ class PlayedGpu:
     facts: DeviceFacts = FACTS
     plans: list[bytes] = field(default_factory=list)
 
-    def run(self, plan: bytes, images: np.ndarray) -> Any:
+    def run(self, plan: bytes, precision: str, images: np.ndarray) -> Any:
         self.plans.append(plan)
         session = ort.InferenceSession(str(self.onnx_file), providers=["CPUExecutionProvider"])
         anomaly_map, score = session.run(None, {"image": images})
@@ -301,7 +301,7 @@ def test_the_verb_says_what_is_missing(bundle_dir: Path) -> None:
     add_command(parser.add_subparsers())
     arguments = parser.parse_args(["build", str(bundle_dir), "--precision", "fp32"])
     with pytest.raises(
-        AcceleratorError, match="needs the Python package 'tensorrt', which is not installed: on a Jetson"
+        AcceleratorError, match="the Python package 'tensorrt' is not installed: on a Jetson"
     ):
         arguments.handler(arguments)
 
@@ -319,6 +319,6 @@ def test_a_plan_built_on_this_gpu_reproduces_the_golden_vectors(bundle: Bundle, 
     from export.build_engine import BuildOptions
     from export.plan_runner import GpuPlanRunner
 
-    with GpuPlanRunner() as gpu:
-        plan = build_variants(bundle, ["fp32"], BuildOptions(), tmp_path / "cache", gpu)[0]
+    gpu = GpuPlanRunner(tmp_path / "cache")
+    plan = build_variants(bundle, ["fp32"], BuildOptions(), tmp_path / "cache", gpu)[0]
     assert plan.record.map_error <= bundle.variant("fp32").map_tolerance

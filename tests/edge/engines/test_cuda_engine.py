@@ -49,7 +49,7 @@ def make_engine(fake_cuda, fake_tensorrt, host_kernels_path, bundle_dir, tmp_pat
         )
         plan = store_plan(tmp_path / "plans", content, key, 1.0, 0.0, 0.0)
         with gpu.current():
-            kernels, network = Kernels(host_kernels_path.read_bytes()), TensorRtNetwork(plan, bundle)
+            kernels, network = Kernels(host_kernels_path.read_bytes()), TensorRtNetwork(content, "fp32", (256, 256))
         engine = CudaEngine(gpu, network, kernels, bundle.manifest.pixel_threshold.value, Transfer(transfer), keep_warm_s)
         opened.append(engine)
         return engine, bound_ring(engine, bundle, slots)

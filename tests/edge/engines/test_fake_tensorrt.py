@@ -145,7 +145,7 @@ def test_what_tensorrt_has_not_is_found(tmp_path: Path) -> None:
 
 
 def test_our_calls_are_all_there(fake_tensorrt: Any) -> None:
-    assert ROOT / "export" / "plan_runner.py" in RUNNERS
+    assert ROOT / "edge" / "engines" / "tensorrt.py" in RUNNERS
     real = real_surface("10.3.0")
     assert {name for path in RUNNERS for name in missing(path, fake_tensorrt, real)} == set()
 

@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
-SOURCES = Path(__file__).parents[2] / "fakes" / "cuda"
+from edge.engines import kernels
+
+SOURCES = Path(__file__).parent / "cuda"
 DRIVERS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg")  # of graphics cards, of Jetson, of WSL
 ILLEGAL_ADDRESS = 700
 
@@ -184,3 +186,9 @@ def fake_cuda(fake_cuda_library: FakeCuda) -> Iterator[FakeCuda]:
     yield fake_cuda_library
     fake_cuda_library.reset()
     fake_cuda_library.set_device(count=0)
+
+
+@pytest.fixture
+def compiled_kernels(host_kernels_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever compiles the kernels for the GPU gets those for the host, as the stand-in wants them."""
+    monkeypatch.setattr(kernels, "compile_kernels", lambda *_: host_kernels_path.read_bytes())
