@@ -140,6 +140,7 @@ def graph_ms(queue: Callable[[], None], stream: Any, count: int) -> float:
         ended.record(stream)
         ended.synchronize()
         times_ms.append(ended.time_since(began) / count)
+    work.release()
     return float(np.median(times_ms))
 
 
@@ -151,7 +152,7 @@ def preprocess_and_copy_ms(kernels: Any, size_wh: tuple[int, int]) -> tuple[floa
     frame_bytes = width_px * height_px
     sources, targets = ([cuda.mem_alloc(frame_bytes) for _ in range(COPIES)] for _ in range(2))
     out = cuda.mem_alloc(SIDE_PX * SIDE_PX * 3)
-    stream = cuda.Stream(cuda.stream_flags.NON_BLOCKING)
+    stream = cuda.Stream()
     for source in sources:
         cuda.memset_d8(source, 100, frame_bytes)
 

@@ -1,4 +1,4 @@
-"""The CUDA pipeline's benchmark, as far as it goes without a GPU: its figures, its command line, kernel against copy."""
+"""The CUDA pipeline's benchmark as far as it goes without a GPU: its figures, its command line, kernel and copy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cuda_pipeline(monkeypatch):
 
 def test_figures_of_a_pipeline_known_by_construction(cuda_pipeline):
     one_ms = Distribution.of([1.0] * 10)
-    stages = {name: one_ms for name in STAGES} | {"infer": Distribution.of([4.0] * 10)}
+    stages = dict.fromkeys(STAGES, one_ms) | {"infer": Distribution.of([4.0] * 10)}
     alone = Alone(stages=stages, total=Distribution.of([8.0] * 10))
     # 240 frames per second where 250 were possible; one frame in fifty takes twice as long
     line = Pipelined(latency=Distribution.of([8.0] * 98 + [16.0] * 2), throughput_hz=240, verdicts={"OK": 100})
