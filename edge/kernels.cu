@@ -52,34 +52,40 @@ struct PreprocessWorkspace {
 __device__ __forceinline__ int place(int column) { return column + (column >> 5); }
 
 // Of numbers that are not negative; the quotient below 2^20. Cheaper than the division of integers.
-__device__ __forceinline__ int quotient(int dividend, int divisor, float reciprocal) {
-    const int guess = static_cast<int>(static_cast<float>(dividend) * reciprocal);
-    const int rest = dividend - guess * divisor;
-    return guess + (rest >= divisor) - (rest < 0);
-}
+struct Divisor {
+    int value;
+    float reciprocal;
+
+    __device__ __forceinline__ explicit Divisor(int value)
+        : value(value), reciprocal(__fdividef(1.0f, static_cast<float>(value))) {}
+
+    __device__ __forceinline__ int into(int dividend) const {
+        const int guess = static_cast<int>(static_cast<float>(dividend) * reciprocal);
+        const int rest = dividend - guess * value;
+        return guess + (rest >= value) - (rest < 0);
+    }
+};
 
 // One direction of crop and resize: area averaging, or bilinear with the ends repeated. In whole numbers, hence exact.
-// Pixels of the output are `o`, of the raw image `x`.
+// Pixels of the output are `o`, of the raw image `x`; lengths are in units of which a pixel of the raw image has `units`.
 struct Axis {
-    int roi, in, size, out, edge;
-    bool is_area;
-    int units;         // that a pixel of the raw image is long
-    int reach;         // units that a pixel of the output draws on, and the sum of its weights
-    float reciprocal;  // of units
+    int roi, in, size, edge;
+    Divisor units;
+    int reach;  // of a pixel of the output, from where it begins; and the sum of its weights
+    int pitch, phase;
 
     __device__ __forceinline__ Axis(int roi, int in, int size, int out, int edge, bool is_area)
-        : roi(roi), in(in), size(size), out(out), edge(edge), is_area(is_area), units(is_area ? out : 2 * out),
-          reach(is_area ? in : units), reciprocal(1.0f / static_cast<float>(units)) {}
+        : roi(roi), in(in), size(size), edge(edge), units(is_area ? out : 2 * out), reach(is_area ? in : 2 * out),
+          pitch(is_area ? in : 2 * in), phase(is_area ? 0 : in - out) {}
 
-    __device__ __forceinline__ int from(int o) const {
-        return is_area ? o * in : min(max((2 * o + 1) * in - out, 0), units * (in - 1));
-    }
-    __device__ __forceinline__ int first(int o) const { return roi + quotient(from(o), units, reciprocal); }
-    __device__ __forceinline__ int last(int o) const { return roi + quotient(from(o) + reach - 1, units, reciprocal); }
+    __device__ __forceinline__ int from(int o) const { return min(max(o * pitch + phase, 0), units.value * (in - 1)); }
+    __device__ __forceinline__ int first(int o) const { return roi + units.into(from(o)); }
+    __device__ __forceinline__ int last(int o) const { return roi + units.into(from(o) + reach - 1); }
 
+    // By areas, what a pixel of the raw image and one of the output share; else a triangle.
     __device__ __forceinline__ int weight(int o, int x) const {
-        const int at = (x - roi) * units, begin = from(o);
-        return max(is_area ? min(at + units, begin + reach) - max(at, begin) : units - abs(at - begin), 0);
+        const int ahead = (x - roi) * units.value - from(o);
+        return max(min(units.value, min(ahead + units.value, reach - ahead)), 0);
     }
 
     // The demosaiced pixel that stands at x: the outermost repeat their inner neighbours.
@@ -224,9 +230,10 @@ __device__ __forceinline__ void add_rows(const PreprocessArgs &args, const RowWe
             for (int b = 0; b < BATCH; ++b) {
                 const int k = batch + b;
                 const bool is_row = static_cast<unsigned>(start + i + k) < static_cast<unsigned>(end);
+                const unsigned *from = aligned + word[k];
 #pragma unroll
                 for (int w = 0; w <= WORDS; ++w) {
-                    loaded[b][w] = is_row && (w == 0 || 4 * w < before[k] + quad.wanted) ? __ldg(aligned + word[k] + w) : 0u;
+                    loaded[b][w] = is_row && (w == 0 || 4 * w < before[k] + quad.wanted) ? __ldg(from + w) : 0u;
                 }
                 word[k] += args.row_stride;
             }
@@ -341,11 +348,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 7) preprocess(PreprocessAr
     const int thread = static_cast<int>(threadIdx.x), out_y = static_cast<int>(blockIdx.y);
 
     // This block's pixels of the output, and how many threads share the columns of each.
-    const int segments = static_cast<int>(gridDim.x), longest = (args.out_width + segments - 1) / segments;
+    const int segments = static_cast<int>(gridDim.x), longest = Divisor(segments).into(args.out_width + segments - 1);
     const int out_x = static_cast<int>(blockIdx.x) * longest, pixels = min(longest, args.out_width - out_x);
     if (pixels <= 0) return;
-    const float reciprocal = 1.0f / static_cast<float>(pixels);
-    const int sharers = quotient(THREADS, pixels, reciprocal), share = quotient(thread, pixels, reciprocal);
+    const Divisor among(pixels);
+    const int sharers = among.into(THREADS), share = among.into(thread);
     const int pixel = out_x + thread - share * pixels;
     const int last = share < sharers ? across.last(pixel) : -1;
     int next = across.first(pixel) + share;

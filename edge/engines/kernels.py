@@ -29,7 +29,7 @@ SUMMARY_BLOCK: Dimensions = (TILE_SIDE_PX, TILE_SIDE_PX, 1)
 _BLOCK_COLUMNS = 504
 # The kernel reckons in 32-bit integers: with twice the product of a side before and after, and with bytes of an image.
 _LONGEST_SIDE_PX = 2**15 - 1
-_MOST_BYTES = 2**31 - 8
+_MOST_BYTES = 2**30
 _PREPROCESS = struct.Struct("@PP11i0P")
 _SUMMARY = struct.Struct("@PPPPPf2i0P")
 

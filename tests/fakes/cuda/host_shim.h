@@ -55,6 +55,7 @@ static inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selecto
     }
     return result;
 }
+static inline float __fdividef(float dividend, float divisor) { return dividend / divisor; }
 static inline unsigned __float_as_uint(float value) {
     unsigned bits;
     std::memcpy(&bits, &value, sizeof bits);
