@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from edge.bundle import Bundle
@@ -56,18 +57,21 @@ def open_tensorrt(config: EngineConfig, bundle: Bundle) -> CudaEngine:
         from edge.engines.tensorrt import TensorRtNetwork
     except ImportError as error:
         raise not_installed(error) from error
-    gpu = Gpu()
-    cache = config.plans or default_cache()
-    try:
-        plan = station_plan(cache, bundle.manifest.files[variant.file], config.precision, read_device_facts(gpu.device))
-    except DamagedPlanError as error:
-        raise AcceleratorError(str(error), "build it again: tfanet-edge build BUNDLE") from error
-    with gpu.current():
-        kernels = load_kernels(gpu.compute_capability, cache)
-        transfer = _choose_transfer(config.transfer, gpu, kernels)
-        network = TensorRtNetwork(
-            plan.path.read_bytes(), config.precision, bundle.manifest.preprocessing.input_size_px, plan.record
-        )
+    with ExitStack() as on_failure:
+        gpu = Gpu()
+        on_failure.callback(gpu.close)
+        cache = config.plans or default_cache()
+        facts = read_device_facts(gpu.device)
+        try:
+            plan = station_plan(cache, bundle.manifest.files[variant.file], config.precision, facts)
+        except DamagedPlanError as error:
+            raise AcceleratorError(str(error), "build it again: tfanet-edge build BUNDLE") from error
+        with gpu.current():
+            kernels = load_kernels(gpu.compute_capability, cache)
+            transfer = _choose_transfer(config.transfer, gpu, kernels)
+            size_hw = bundle.manifest.preprocessing.input_size_px
+            network = TensorRtNetwork(plan.path.read_bytes(), config.precision, size_hw, plan.record)
+        on_failure.pop_all()
     keep_warm_s = None if config.keep_warm_ms is None else config.keep_warm_ms / 1e3
     return CudaEngine(gpu, network, kernels, bundle.manifest.pixel_threshold.value, transfer, keep_warm_s)
 

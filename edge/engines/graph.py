@@ -43,7 +43,6 @@ class CapturedWork:
         else:
             self._graph.launch(self._stream)
 
-
     def release(self) -> None:
         """Destroy the graph; nothing can be launched any more."""
         if self._graph is not None:

@@ -132,9 +132,14 @@ def _keys(cache: Path) -> list[PlanKey]:
 
 def _difference(other: DeviceFacts, device: DeviceFacts) -> str:
     """What of another device's facts is not as it is here."""
-    here, there = device.model_dump(), other.model_dump()
-    names = {"gpu": "", "compute_capability": "compute capability ", "driver": "CUDA ", "l4t": "Jetson Linux "}
-    return ", ".join(f"{names.get(name, 'TensorRT ')}{there[name]}" for name in there if there[name] != here[name])
+    told = {
+        "gpu": other.gpu,
+        "compute_capability": "compute capability {}.{}".format(*other.compute_capability),
+        "driver": f"CUDA {other.driver}",
+        "l4t": f"Jetson Linux {other.l4t}",
+        "tensorrt": f"TensorRT {other.tensorrt}",
+    }
+    return ", ".join(text for name, text in told.items() if getattr(other, name) != getattr(device, name))
 
 
 def store_plan(cache: Path, plan: bytes, key: PlanKey, build_s: float, map_error: float, score_error: float) -> Plan:

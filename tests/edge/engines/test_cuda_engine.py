@@ -10,14 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge.bundle import load_bundle
-from edge.engines.device import DeviceFacts
 from edge.engines.golden import bound_ring, check_golden
 from edge.engines.ort import OrtEngine
-from edge.engines.plan_cache import PlanKey, store_plan
 from edge.errors import AcceleratorError, EngineError, EngineLostError, ImageError
 from edge.manifest import Preprocessing
 from edge.pixel_format import PixelFormat
-from edge.slots import Owner, SlotRing
+from edge.slots import Owner
 
 SETTINGS = Preprocessing(input_size_px=(256, 256))
 NOT_READY, OUT_OF_MEMORY = 600, 2
@@ -25,7 +23,7 @@ TRANSFERS = ["pinned", "mapped", "managed"]
 
 
 @pytest.fixture
-def make_engine(fake_cuda, fake_tensorrt, host_kernels_path, bundle_dir, tmp_path):
+def make_engine(fake_cuda, fake_tensorrt, host_kernels_path, bundle_dir):
     """Engines of the small bundle's plan, bound to a ring each."""
     from edge.cuda import Gpu, Transfer
     from edge.engines.cuda_engine import CudaEngine
@@ -39,18 +37,11 @@ def make_engine(fake_cuda, fake_tensorrt, host_kernels_path, bundle_dir, tmp_pat
     def make(transfer="pinned", slots=2, keep_warm_s=None):
         gpu = Gpu()
         facts = read_device_facts(gpu.device)
-        content = fake_tensorrt.make_plan((bundle_dir / "model.fp32.onnx").read_bytes(), facts, facts.tensorrt)
-        key = PlanKey(
-            onnx_sha256=bundle.manifest.files["model.fp32.onnx"],
-            precision="fp32",
-            max_batch=1,
-            workspace_mib=None,
-            device=facts,
-        )
-        plan = store_plan(tmp_path / "plans", content, key, 1.0, 0.0, 0.0)
+        plan = fake_tensorrt.make_plan((bundle_dir / "model.fp32.onnx").read_bytes(), facts, facts.tensorrt)
         with gpu.current():
-            kernels, network = Kernels(host_kernels_path.read_bytes()), TensorRtNetwork(content, "fp32", (256, 256))
-        engine = CudaEngine(gpu, network, kernels, bundle.manifest.pixel_threshold.value, Transfer(transfer), keep_warm_s)
+            kernels, network = Kernels(host_kernels_path.read_bytes()), TensorRtNetwork(plan, "fp32", (256, 256))
+        threshold = bundle.manifest.pixel_threshold.value
+        engine = CudaEngine(gpu, network, kernels, threshold, Transfer(transfer), keep_warm_s)
         opened.append(engine)
         return engine, bound_ring(engine, bundle, slots)
 
@@ -145,7 +136,14 @@ def test_nothing_is_allocated_per_frame(make_engine, fake_cuda):
     engine, ring = make_engine()
     for seed in range(3):
         run(engine, ring, frame(seed))
-    names = ("cuMemAlloc", "cuMemHostAlloc", "cuMemAllocHost", "cuEventCreate", "cuStreamCreate", "cuGraphInstantiateWithFlags")
+    names = (
+        "cuMemAlloc",
+        "cuMemHostAlloc",
+        "cuMemAllocHost",
+        "cuEventCreate",
+        "cuStreamCreate",
+        "cuGraphInstantiateWithFlags",
+    )
     before = [fake_cuda.calls(name) for name in names], fake_cuda.live()
     for seed in range(20):
         run(engine, ring, frame(seed))
@@ -230,7 +228,9 @@ def test_without_graphs_the_answers_are_the_same(make_engine, fake_cuda):
         ),
     ],
 )
-def test_a_frame_that_does_not_fit_is_refused_and_the_host_keeps_the_slot(make_engine, image, pixel_format, settings, words):
+def test_a_frame_that_does_not_fit_is_refused_and_the_host_keeps_the_slot(
+    make_engine, image, pixel_format, settings, words
+):
     engine, ring = make_engine()
     slot = ring.acquire()
     with pytest.raises(ImageError, match=words):
@@ -272,7 +272,6 @@ class TestFaults:
         assert np.isfinite(run(engine, ring, frame(1)).score)
 
     def test_a_refused_enqueue_is_an_error(self, make_engine, fake_tensorrt):
-        engine, ring = make_engine()
         fake_tensorrt.fake.fail_enqueue = True
         with pytest.raises(EngineError, match="does not run the plan"):
             make_engine()
