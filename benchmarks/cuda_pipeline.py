@@ -218,8 +218,9 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Figure]
         difference = map_difference(rig, network)
         if not difference <= LARGEST_DIFFERENCE:
             raise RuntimeError(f"the engine's map is off by {difference:.2e} of its maximum: no time of it counts")
-        alone = one_at_a_time(rig, ALONE_FRAMES, progress)
+        times_ms = one_at_a_time(rig, ALONE_FRAMES, progress)
         line, (host, on_gpu) = pipelined(rig, arguments.frames, progress, (resident_bytes, gpu_bytes))
+        alone = Alone.of(times_ms + one_at_a_time(rig, ALONE_FRAMES, progress))
         has_graphs = engine.has_graphs
     name = BACKBONES[arguments.preset]
     device = torch.device("cuda")

@@ -10,8 +10,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import get_args
 
 from edge.arguments import whole_number_from
 from edge.bench_result import (
+    Alone,
     BenchResult,
     BundleFacts,
     EngineFacts,
@@ -60,18 +61,21 @@ def bench(bundle: Bundle, config: EngineConfig, camera: MemoryCamera, settings: 
     """
     load_average, before_engine_bytes = os.getloadavg()[0], resident_bytes()
     manifest, progress = bundle.manifest, _Progress()
-    with closing(open_engine(config, bundle)) as engine:
+    with closing(open_engine(config, bundle)) as engine, _gpu(engine) as gpu:
         ring = bound_ring(engine, bundle, config.slots)
         golden = check_golden(engine, bundle, config.precision, ring)
         limits = Limits(
             manifest.image_threshold.value, manifest.pixel_threshold.value, JudgeConfig().min_defect_area_px
         )
         rig = Rig(engine, ring, camera, manifest.preprocessing, limits)
-        gpu = _gpu(engine)
-        alone = one_at_a_time(rig, settings.frames, progress)
+        before = settings.frames // 2
+        # One half before the line and one after it: a machine whose speed drifts would favour one of them.
+        times_ms = one_at_a_time(rig, before, progress)
         with BoardSampler() as board:
             memories = (resident_bytes, gpu.used_bytes) if gpu else (resident_bytes,)
             line, (host, *on_gpu) = pipelined(rig, settings.frames, progress, memories)
+        times_ms += one_at_a_time(rig, settings.frames - before, progress)
+        alone = Alone.of(times_ms)
         pauses = after_idle(rig, settings.idle_s, alone.total.p50_ms, progress)
         progress.end()
         return BenchResult(
@@ -87,7 +91,7 @@ def bench(bundle: Bundle, config: EngineConfig, camera: MemoryCamera, settings: 
                 kind="tensorrt" if gpu else "onnxruntime",
                 precision=config.precision,
                 artefact_sha256=engine.artefact_sha256,
-                cuda_graphs=gpu.has_graphs if gpu else None,
+                cuda_graphs=gpu.has_graphs() if gpu else None,
                 map_error=golden.map_error,
                 score_error=golden.score_error,
             ),
@@ -151,7 +155,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 class _Gpu:
     facts: Mapping[str, str]
     used_bytes: ReadMemory
-    has_graphs: bool
+    has_graphs: Callable[[], bool]
 
 
 class _Progress:
@@ -205,22 +209,24 @@ def _handle(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _gpu(engine: Engine) -> _Gpu | None:
+@contextmanager
+def _gpu(engine: Engine) -> Iterator[_Gpu | None]:
+    """What there is to know of an engine's GPU; None where it has none."""
     if isinstance(engine, OrtEngine):
-        return None
+        yield None
+        return
     import pycuda.driver as cuda
 
     from edge.cuda import Gpu
     from edge.engines.cuda_engine import CudaEngine
-
-    gpu = Gpu()
 
     def used_bytes() -> int:
         with gpu.current():
             free_bytes, total_bytes = cuda.mem_get_info()
         return int(total_bytes - free_bytes)
 
-    return _Gpu(gpu.facts, used_bytes, isinstance(engine, CudaEngine) and engine.has_graphs)
+    with closing(Gpu()) as gpu:
+        yield _Gpu(gpu.facts, used_bytes, lambda: isinstance(engine, CudaEngine) and engine.has_graphs)
 
 
 def _pixel_format(text: str) -> PixelFormat:

@@ -59,6 +59,13 @@ class Alone(_Strict):
     stages: dict[str, Distribution]
     total: Distribution
 
+    @classmethod
+    def of(cls, times_ms: Sequence[tuple[float, ...]]) -> Alone:
+        """Of frames whose milliseconds in every stage and in all are given."""
+        *stages, total = zip(*times_ms, strict=True)
+        named = dict(zip(STAGES, stages, strict=True))
+        return cls(stages={name: Distribution.of(ms) for name, ms in named.items()}, total=Distribution.of(total))
+
     @property
     def slowest_stage(self) -> str:
         """By median."""
@@ -90,8 +97,9 @@ class Growth(_Strict):
     @classmethod
     def of(cls, frames: Sequence[int], used_bytes: Sequence[int]) -> Growth:
         """Two readings at least, each after so many frames."""
-        slope = np.polynomial.Polynomial.fit(frames, used_bytes, 1).convert().coef
-        return cls(used_bytes=tuple(used_bytes), bytes_per_frame=_short(slope[1] if len(slope) > 1 else 0.0))
+        from_mean = np.subtract(frames, np.mean(frames))
+        slope = float(from_mean @ np.subtract(used_bytes, used_bytes[0]) / (from_mean @ from_mean))
+        return cls(used_bytes=tuple(used_bytes), bytes_per_frame=_short(slope))
 
 
 class Memory(_Strict):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bench_result import STAGES, AfterIdle, Alone, Distribution, Growth, Pipelined
+from edge.bench_result import AfterIdle, Distribution, Growth, Pipelined
 from edge.cameras.memory import MemoryCamera
 from edge.config import JudgeConfig
 from edge.engines.engine import Engine
@@ -44,8 +44,11 @@ class Rig:
     limits: Limits
 
 
-def one_at_a_time(rig: Rig, frames: int, progress: Progress) -> Alone:
+def one_at_a_time(rig: Rig, frames: int, progress: Progress) -> list[tuple[float, ...]]:
     """Measure every stage with nothing else under way; the first frames do not count.
+
+    Returns:
+        Of each frame the milliseconds of every stage, and of all; for `Alone.of`.
 
     Raises:
         EngineError: the engine failed, or its output is nothing that could be judged.
@@ -58,9 +61,7 @@ def one_at_a_time(rig: Rig, frames: int, progress: Progress) -> Alone:
         if number >= 0:
             times.append(row)
             progress("one at a time", number + 1, frames)
-    *stages, total = zip(*times, strict=True)
-    named = dict(zip(STAGES, stages, strict=True))
-    return Alone(stages={name: Distribution.of(ms) for name, ms in named.items()}, total=Distribution.of(total))
+    return times
 
 
 def after_idle(rig: Rig, idle_s: float, median_ms: float, progress: Progress) -> AfterIdle:
@@ -128,7 +129,7 @@ def resident_bytes() -> int:
 
 
 def _one(rig: Rig, number: int) -> tuple[float, ...]:
-    """Milliseconds of each stage of one frame, and of all."""
+    """Milliseconds of each of `bench_result.STAGES` of one frame, and of all."""
     engine, camera = rig.engine, rig.camera
     slot = rig.ring.acquire()
     started_ns = time.perf_counter_ns()

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
 
 from edge import cli
-from edge.bench_result import BenchResult, Distribution, Growth, overlap_efficiency
+from edge.bench_result import Alone, BenchResult, Distribution, Growth, overlap_efficiency
 from edge.bench_run import PAUSES, WARM_UP, Rig, after_idle, one_at_a_time, pipelined, resident_bytes
 from edge.bench_table import table
+from edge.bundle import load_bundle
 from edge.cameras.memory import MemoryCamera
 from edge.engines.engine import EngineTiming
+from edge.engines.plan_cache import PlanKey, store_plan
 from edge.errors import EngineError
 from edge.manifest import Preprocessing
 from edge.pixel_format import PixelFormat
@@ -102,7 +105,7 @@ def test_one_at_a_time_has_every_stage_of_the_frames_that_count():
     engine = ScriptedEngine()
     rig = make_rig(engine)
     told = []
-    found = one_at_a_time(rig, 20, lambda *progress: told.append(progress))
+    found = Alone.of(one_at_a_time(rig, 20, lambda *progress: told.append(progress)))
     assert engine.adopted == [rig.camera.memory]
     assert engine.most_under_way == 1
     assert list(found.stages) == ["upload", "preprocess", "infer", "fetch", "judge"]
@@ -207,6 +210,30 @@ def test_a_bundle_is_measured_and_the_file_says_how(bench, read_only_bundle_dir,
     assert result.memory.host.used_bytes[0] >= result.memory.before_engine_bytes > 1e6
     assert {"python", "onnxruntime", "numpy"} <= result.versions.keys()
     assert "not measured" in next(line for line in text.splitlines() if line.startswith("GPU memory"))
+
+
+def test_on_a_gpu_its_memory_and_graphs_are_told(
+    bench, bundle_dir, fake_cuda, fake_tensorrt, compiled_kernels, tmp_path
+):
+    from edge.cuda import Gpu
+    from edge.engines.device import read_device_facts
+
+    with closing(Gpu()) as gpu:
+        facts = read_device_facts(gpu.device)
+    sha256 = load_bundle(bundle_dir).manifest.files["model.fp32.onnx"]
+    key = PlanKey(onnx_sha256=sha256, precision="fp32", max_batch=1, workspace_mib=None, device=facts)
+    plan = fake_tensorrt.make_plan((bundle_dir / "model.fp32.onnx").read_bytes(), facts, facts.tensorrt)
+    store_plan(tmp_path / "plans", plan, key, 1.0, 0.0, 0.0)
+    options = ("--plans", tmp_path / "plans", "--transfer", "pinned", "--size", "64x48", "--frames", 10, "--idle-s", 0)
+    status, text, err = bench(bundle_dir, *options, "--out", tmp_path / "result.json")
+    assert (status, err) == (0, "")
+    result = BenchResult.model_validate_json((tmp_path / "result.json").read_text())
+    assert (result.engine.kind, result.engine.cuda_graphs) == ("tensorrt", True)
+    assert result.machine.gpu["gpu"] in text
+    assert result.memory.gpu is not None
+    # Nothing is allocated per frame: every reading is the same.
+    assert len(set(result.memory.gpu.used_bytes)) == 1
+    assert "+0 bytes per frame" in next(line for line in text.splitlines() if line.startswith("GPU memory"))
 
 
 @pytest.mark.parametrize(
