@@ -300,9 +300,7 @@ def test_the_verb_says_what_is_missing(bundle_dir: Path) -> None:
     parser = argparse.ArgumentParser()
     add_command(parser.add_subparsers())
     arguments = parser.parse_args(["build", str(bundle_dir), "--precision", "fp32"])
-    with pytest.raises(
-        AcceleratorError, match="the Python package 'tensorrt' is not installed: on a Jetson"
-    ):
+    with pytest.raises(AcceleratorError, match="the Python package 'tensorrt' is not installed: on a Jetson"):
         arguments.handler(arguments)
 
 

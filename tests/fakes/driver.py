@@ -7,14 +7,16 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
+from edge.bundle import load_bundle
 from edge.engines import kernels
+from edge.engines.plan_cache import PlanKey, store_plan
 
 SOURCES = Path(__file__).parent / "cuda"
 DRIVERS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg")  # of graphics cards, of Jetson, of WSL
@@ -192,3 +194,39 @@ def fake_cuda(fake_cuda_library: FakeCuda) -> Iterator[FakeCuda]:
 def compiled_kernels(host_kernels_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever compiles the kernels for the GPU gets those for the host, as the stand-in wants them."""
     monkeypatch.setattr(kernels, "compile_kernels", lambda *_: host_kernels_path.read_bytes())
+
+
+@pytest.fixture
+def gpu(
+    fake_cuda: FakeCuda, fake_tensorrt: Any, compiled_kernels: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> FakeCuda:
+    """A machine with a GPU and TensorRT; plans that a station looks for go into a directory of the test's own."""
+    monkeypatch.setattr("edge.engines.plan_cache.SYSTEM_CACHE", tmp_path / "plans")
+    return fake_cuda
+
+
+@pytest.fixture
+def make_plan(gpu: FakeCuda, bundle_dir: Path, fake_tensorrt: Any, tmp_path: Path) -> Callable[..., Path]:
+    """Keep a plan of the small bundle, for this device or one that differs from it; its file."""
+    from edge.cuda import Gpu
+    from edge.engines.device import read_device_facts
+
+    def make(*, damaged: bool = False, max_batch: int = 1, **differences: Any) -> Path:
+        device = Gpu()
+        facts = read_device_facts(device.device).model_copy(update=differences)
+        device.close()
+        bundle = load_bundle(bundle_dir)
+        key = PlanKey(
+            onnx_sha256=bundle.manifest.files["model.fp32.onnx"],
+            precision="fp32",
+            max_batch=max_batch,
+            workspace_mib=None,
+            device=facts,
+        )
+        content = fake_tensorrt.make_plan((bundle_dir / "model.fp32.onnx").read_bytes(), facts, facts.tensorrt)
+        plan = store_plan(tmp_path / "plans", content, key, 1.0, 0.0, 0.0)
+        if damaged:
+            plan.path.write_bytes(b"")
+        return plan.path
+
+    return make

@@ -11,7 +11,6 @@ from edge.config import EngineConfig
 from edge.engines.choice import not_installed, open_engine
 from edge.engines.golden import bound_ring, check_golden
 from edge.engines.ort import OrtEngine
-from edge.engines.plan_cache import PlanKey, store_plan
 from edge.errors import AcceleratorError, BundleError, ConfigError
 from edge.verify import Absence, Proof, prove
 
@@ -21,46 +20,13 @@ def bundle(bundle_dir):
     return load_bundle(bundle_dir)
 
 
-@pytest.fixture
-def gpu(fake_cuda, fake_tensorrt, compiled_kernels, monkeypatch, tmp_path):
-    """A machine with a GPU and TensorRT, whose plans lie where a station looks for them."""
-    monkeypatch.setattr("edge.engines.plan_cache.SYSTEM_CACHE", tmp_path / "plans")
-    return fake_cuda
-
-
-@pytest.fixture
-def build(gpu, bundle, fake_tensorrt, tmp_path):
-    """Keep a plan of the bundle, for this device or a changed one; its files."""
-    from edge.cuda import Gpu
-    from edge.engines.device import read_device_facts
-
-    def make(damaged=False, max_batch=1, **changes):
-        device = Gpu()
-        facts = read_device_facts(device.device).model_copy(update=changes)
-        device.close()
-        onnx = (bundle.path / "model.fp32.onnx").read_bytes()
-        key = PlanKey(
-            onnx_sha256=bundle.manifest.files["model.fp32.onnx"],
-            precision="fp32",
-            max_batch=max_batch,
-            workspace_mib=None,
-            device=facts,
-        )
-        plan = store_plan(tmp_path / "plans", fake_tensorrt.make_plan(onnx, facts, facts.tensorrt), key, 1.0, 0.0, 0.0)
-        if damaged:
-            plan.path.write_bytes(b"")
-        return plan.path
-
-    return make
-
-
 def opened(bundle, **settings):
     return closing(open_engine(EngineConfig(**settings), bundle))
 
 
-def test_a_machine_with_a_plan_runs_it(build, bundle):
-    build(max_batch=4)
-    path = build()
+def test_a_machine_with_a_plan_runs_it(make_plan, bundle):
+    make_plan(max_batch=4)
+    path = make_plan()
     with opened(bundle) as engine:
         assert type(engine).__name__ == "CudaEngine"
         check_golden(engine, bundle, "fp32", bound_ring(engine, bundle))
@@ -74,8 +40,8 @@ def test_one_without_runs_onnx_runtime(gpu, bundle, caplog):
     assert "ONNX Runtime on the CPU, since TensorRT cannot be used: " in caplog.text
 
 
-def test_onnx_runtime_can_be_asked_for(build, bundle):
-    build()
+def test_onnx_runtime_can_be_asked_for(make_plan, bundle):
+    make_plan()
     with opened(bundle, kind="onnxruntime") as engine:
         assert isinstance(engine, OrtEngine)
 
@@ -89,19 +55,19 @@ def test_onnx_runtime_can_be_asked_for(build, bundle):
         ({"compute_capability": (7, 2)}, r"\(there is one for compute capability 7\.2\)"),
     ],
 )
-def test_a_plan_of_another_device_or_version_is_named(build, bundle, changes, words):
-    build(**changes)
+def test_a_plan_of_another_device_or_version_is_named(make_plan, bundle, changes, words):
+    make_plan(**changes)
     with pytest.raises(AcceleratorError, match=words):
         opened(bundle, kind="tensorrt")
 
 
-def test_a_damaged_plan_is_refused(build, bundle):
-    build(damaged=True)
+def test_a_damaged_plan_is_refused(make_plan, bundle):
+    make_plan(damaged=True)
     with pytest.raises(AcceleratorError, match=r"was changed: build it again"):
         opened(bundle, kind="tensorrt")
 
 
-def test_no_gpu_no_driver_and_no_variant_are_told_apart(gpu, build, bundle):
+def test_no_gpu_no_driver_and_no_variant_are_told_apart(gpu, make_plan, bundle):
     with pytest.raises(BundleError, match="no variant 'int8'"):
         opened(bundle, kind="tensorrt", precision="int8")
     gpu.set_device(count=0)
@@ -128,26 +94,26 @@ def test_a_module_of_our_own_that_is_missing_is_no_matter_of_installing():
 
 
 @pytest.mark.parametrize("transfer", ["auto", "pinned", "mapped"])
-def test_the_way_of_transfer_is_measured_or_asked_for(build, bundle, transfer, caplog):
+def test_the_way_of_transfer_is_measured_or_asked_for(make_plan, bundle, transfer, caplog):
     caplog.set_level("INFO")
-    build()
+    make_plan()
     with opened(bundle, transfer=transfer) as engine:
         check_golden(engine, bundle, "fp32", bound_ring(engine, bundle))
     assert ("pinned" in caplog.text and "mapped" in caplog.text) == (transfer == "auto")
 
 
-def test_a_way_that_the_gpu_has_not_is_refused(build, bundle, gpu):
-    build()
+def test_a_way_that_the_gpu_has_not_is_refused(make_plan, bundle, gpu):
+    make_plan()
     concurrent_managed_access = 89
     gpu.set_attribute(concurrent_managed_access, 0)
     with pytest.raises(ConfigError, match=r"has no managed memory: set engine\.transfer to pinned or mapped"):
         opened(bundle, kind="tensorrt", transfer="managed")
 
 
-def test_verify_runs_every_engine_there_is(build, bundle, fake_tensorrt):
+def test_verify_runs_every_engine_there_is(make_plan, bundle, fake_tensorrt):
     (host, absent) = prove(bundle, ["fp32"])
     assert isinstance(absent, Absence)
-    build()
+    make_plan()
     host, gpu = prove(bundle, ["fp32"])
     assert isinstance(host, Proof)
     assert isinstance(gpu, Proof)
