@@ -2,7 +2,11 @@
 # make test  — everything needed on a fresh machine, then all checks and tests
 # make check — linting, types and import rules only
 # make bench — the station's throughput and the network's time per frame on this machine's CPU
-# make bench-gpu — training cost and time per image on an NVIDIA GPU (ARGS="--data DIR")
+# make test-gpu — the tests that need an NVIDIA GPU
+# make bench-gpu — the CUDA pipeline from raw frames to verdicts on an NVIDIA GPU
+# make bench-training — training cost and time per image on an NVIDIA GPU (ARGS="--data DIR")
+# For these three on a machine that downloads nothing, WHEELS=DIR holds what its Python has not: wheels, and PyCUDA's
+# source or a wheel of it. Torch and whatever else that Python has is used as it is.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +14,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test check bench bench-gpu clean
+ifdef WHEELS
+GPU_VENV := .venv-gpu
+GPU_BIN := $(GPU_VENV)/bin
+GPU_READY := $(GPU_VENV)/.ready
+OFFLINE_PIP := $(GPU_BIN)/python -m pip --disable-pip-version-check install --quiet --no-index --no-deps
+else
+GPU_BIN := $(BIN)
+GPU_READY := $(VENV)/.dev-ready
+endif
+
+.PHONY: demo test check bench test-gpu bench-gpu bench-training clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo-ready
@@ -33,8 +47,14 @@ bench: $(VENV)/.dev-ready
 	$(BIN)/python benchmarks/station_throughput.py
 	$(BIN)/python benchmarks/frame_time.py
 
-bench-gpu: $(VENV)/.dev-ready
-	$(BIN)/python benchmarks/gpu.py $(ARGS)
+test-gpu: $(GPU_READY)
+	$(GPU_BIN)/python -m pytest -m gpu $(ARGS)
+
+bench-gpu: $(GPU_READY)
+	$(GPU_BIN)/python benchmarks/cuda_pipeline.py $(ARGS)
+
+bench-training: $(GPU_READY)
+	$(GPU_BIN)/python benchmarks/gpu.py $(ARGS)
 
 # A system package is only asked for when what it provides is missing.
 $(VENV)/.demo-system: Makefile tools/system_packages.sh
@@ -57,5 +77,14 @@ $(VENV)/.dev-ready: $(VENV)/.dev-system $(VENV)/.demo-ready $(wildcard tools/ten
 	$(BIN)/python tools/pycuda_wheel.py
 	touch $@
 
+ifdef WHEELS
+# Wheels first: what builds PyCUDA may be among them.
+$(GPU_VENV)/.ready: setup.py $(wildcard $(WHEELS)/*)
+	$(PYTHON) -m venv --system-site-packages $(GPU_VENV)
+	$(OFFLINE_PIP) $(wildcard $(WHEELS)/*.whl)
+	$(OFFLINE_PIP) --no-build-isolation $(wildcard $(WHEELS)/*.tar.gz) -e .
+	touch $@
+endif
+
 clean:
-	rm -rf $(VENV) simulator/native/build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-gpu simulator/native/build .mypy_cache .ruff_cache .pytest_cache
