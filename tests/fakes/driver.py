@@ -190,6 +190,20 @@ def fake_cuda(fake_cuda_library: FakeCuda) -> Iterator[FakeCuda]:
     fake_cuda_library.set_device(count=0)
 
 
+@pytest.fixture(scope="session")
+def real_gpu() -> None:
+    """A GPU and its driver; skips where one is missing."""
+    try:
+        import pycuda.driver as cuda
+
+        cuda.init()
+        found = cuda.Device.count()
+    except Exception as error:  # noqa: BLE001 - whatever it is, there is no GPU to test on
+        pytest.skip(f"needs an NVIDIA GPU, its driver and PyCUDA ({error})")
+    if not found:
+        pytest.skip("needs an NVIDIA GPU")
+
+
 @pytest.fixture
 def compiled_kernels(host_kernels_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever compiles the kernels for the GPU gets those for the host, as the stand-in wants them."""

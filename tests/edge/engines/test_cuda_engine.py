@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import brightness
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge.bundle import load_bundle
+from edge.engines import kernels
 from edge.engines.golden import bound_ring, check_golden
 from edge.engines.ort import OrtEngine
 from edge.errors import AcceleratorError, EngineError, EngineLostError, ImageError
 from edge.manifest import Preprocessing
 from edge.pixel_format import PixelFormat
+from edge.preprocess import preprocess
 from edge.slots import Owner
 
 SETTINGS = Preprocessing(input_size_px=(256, 256))
@@ -22,28 +26,55 @@ NOT_READY, OUT_OF_MEMORY = 600, 2
 TRANSFERS = ["pinned", "mapped", "managed"]
 
 
-@pytest.fixture
-def make_engine(fake_cuda, fake_tensorrt, host_kernels_path, bundle_dir):
-    """Engines of the small bundle's plan, bound to a ring each."""
-    from edge.cuda import Gpu, Transfer
-    from edge.engines.cuda_engine import CudaEngine
+def load_stand_in(request, gpu):
+    """The small bundle's plan, for the stand-in for TensorRT."""
     from edge.engines.device import read_device_facts
     from edge.engines.gpu_kernels import Kernels
     from edge.engines.tensorrt import TensorRtNetwork
+
+    facts = read_device_facts(gpu.device)
+    onnx = (request.getfixturevalue("bundle_dir") / "model.fp32.onnx").read_bytes()
+    plan = request.getfixturevalue("fake_tensorrt").make_plan(onnx, facts, facts.tensorrt)
+    code = request.getfixturevalue("host_kernels_path").read_bytes()
+    return Kernels(code), TensorRtNetwork(plan, "fp32", (256, 256))
+
+
+def load_real(request, gpu):
+    """The same network as a kernel, since TensorRT may be missing where there is a GPU."""
+    from edge.engines.gpu_kernels import load_kernels
+
+    cache, patch = request.getfixturevalue("tmp_path"), request.getfixturevalue("monkeypatch")
+    loaded = load_kernels(gpu.compute_capability, cache)
+    with patch.context() as other_source:
+        other_source.setattr(kernels, "SOURCE", Path(brightness.__file__).with_suffix(".cu"))
+        code = kernels.compile_kernels(gpu.compute_capability, cache)
+    return loaded, brightness.BrightnessNetwork(code)
+
+
+@pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
+def make_engine(request, bundle_dir):
+    """Engines of the small bundle, bound to a ring each: on the stand-in for the driver, and on a GPU."""
+    request.getfixturevalue("real_gpu" if request.param == "gpu" else "fake_cuda")
+    load = load_real if request.param == "gpu" else load_stand_in
+    if load is load_stand_in:
+        request.getfixturevalue("fake_tensorrt")
+    from edge.cuda import Gpu, Transfer
+    from edge.engines.cuda_engine import CudaEngine
 
     bundle = load_bundle(bundle_dir)
     opened = []
 
     def make(transfer="pinned", slots=2, keep_warm_s=None):
         gpu = Gpu()
-        facts = read_device_facts(gpu.device)
-        plan = fake_tensorrt.make_plan((bundle_dir / "model.fp32.onnx").read_bytes(), facts, facts.tensorrt)
+        if Transfer(transfer) not in gpu.transfers:
+            gpu.close()
+            pytest.skip(f"this GPU has no {transfer} memory")
         with gpu.current():
-            kernels, network = Kernels(host_kernels_path.read_bytes()), TensorRtNetwork(plan, "fp32", (256, 256))
+            loaded, network = load(request, gpu)
         threshold = bundle.manifest.pixel_threshold.value
-        engine = CudaEngine(gpu, network, kernels, threshold, Transfer(transfer), keep_warm_s)
-        opened.append(engine)
-        return engine, bound_ring(engine, bundle, slots)
+        opened.append(CudaEngine(gpu, network, loaded, threshold, Transfer(transfer), keep_warm_s))
+        del loaded, network
+        return opened[-1], bound_ring(opened[-1], bundle, slots)
 
     make.opened = opened
     yield make
@@ -78,6 +109,17 @@ def test_answers_are_those_of_the_host(make_engine, bundle_dir, transfer):
             assert there.score == pytest.approx(here.score, abs=1.01 / 255)
             assert there.maxima == pytest.approx(here.maxima, abs=1.01 / 255)
             assert (there.above == (there.anomaly_map[0] >= 0.8)).all()
+
+
+def test_every_pixel_format_becomes_what_the_host_makes_of_it(make_engine):
+    engine, ring = make_engine()
+    for seed, pixel_format in enumerate(PixelFormat):
+        image = frame(seed, pixel_format.shape(404, 300))
+        expected = np.empty((256, 256, 3), np.uint8)
+        preprocess(image, pixel_format, SETTINGS, expected)
+        slot = run(engine, ring, image, pixel_format)
+        engine.fetch(slot)
+        assert np.abs(slot.image[0].astype(int) - expected).max() <= 1, pixel_format
 
 
 def test_golden_vectors_are_reproduced(make_engine, bundle_dir):
