@@ -47,7 +47,7 @@ DEVICES = (
     Device("Orin Nano Super", "Orin Nano", 9.3),
     Device("Orin NX 16 GB Super", "Orin NX", 8.1),
     Device("AGX Orin 64 GB", "AGX Orin", 3.6),
-    Device("H200, TensorRT", "H200", 0.20),
+    Device("H200", "H200", 0.20),
 )
 
 
@@ -130,11 +130,13 @@ def markdown(cases: Sequence[Case]) -> str:
 
 def plot(cases: Sequence[Case], out: Path) -> None:
     """Latencies as distributions, and throughput beside what peak arithmetic would allow."""
-    figure, (latency, throughput) = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
+    figure, (latency, throughput) = plt.subplots(1, 2, figsize=(13, 4.8), layout="constrained")
     for index, case in enumerate(cases):
         for times, style, what in ((case.alone, "-", "one at a time"), (case.line.latency, "--", "in the line")):
             latency.plot(times.quantiles_ms, PERCENT, style, color=f"C{index}", label=f"{case.device}, {what}")
     latency.set(xscale="log", xlabel="milliseconds", ylabel="frames that took no longer, %", title="Latency")
+    latency.xaxis.set_major_formatter("{x:g}")
+    latency.xaxis.set_minor_formatter("{x:g}")
     latency.grid(alpha=0.3, which="both")
     latency.legend(fontsize=8)
     missing = missing_devices(cases)
@@ -147,11 +149,12 @@ def plot(cases: Sequence[Case], out: Path) -> None:
     for index, floor in enumerate(floors):
         if floor is not None:
             throughput.barh(index, 1e3 / floor, facecolor="none", edgecolor="grey", hatch="///", linestyle=":")
-            throughput.text(1e3 / floor, index, f" {1e3 / floor:.3g} computed", va="center", fontsize=8, color="grey")
+            throughput.text(1e3 / floor, index, f" {1e3 / floor:.0f} computed", va="center", fontsize=8, color="grey")
     throughput.set_yticks(range(len(names)), names, fontsize=8)
     throughput.invert_yaxis()
-    throughput.set(xscale="log", xlabel="frames per second", title="Throughput; hatched: computed from peak arithmetic")
-    throughput.margins(x=0.3)
+    throughput.set(xscale="log", xlabel="frames per second", title="Throughput; hatched: limit computed from peak")
+    lowest, highest = throughput.get_xlim()
+    throughput.set_xlim(lowest / 2, highest * 10)
     figure.savefig(out, dpi=110)
     plt.close(figure)
 

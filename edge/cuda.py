@@ -181,7 +181,7 @@ class LockedMemory:
     def holds(self, image: Bytes) -> bool:
         """Whether an image's samples lie in it, one after the other."""
         first = self._offset(image)
-        return image.flags.c_contiguous and 0 <= first and first + image.nbytes <= self.array.nbytes
+        return image.flags.c_contiguous and first >= 0 and first + image.nbytes <= self.array.nbytes
 
     def unlock(self) -> None:
         """Let go of it; the GPU must be done with it."""

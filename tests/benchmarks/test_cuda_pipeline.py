@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +69,18 @@ def test_kernel_and_copy_are_timed_as_graphs(cuda_pipeline, fake_cuda, host_kern
     with gpu.current():
         times_ms = cuda_pipeline.preprocess_and_copy_ms(Kernels(host_kernels_path.read_bytes()), (64, 48))
     assert all(np.isfinite(times_ms))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_every_figure_is_found(cuda_pipeline, tmp_path):
+    if reason := cuda_pipeline.missing():
+        pytest.skip(reason)
+    out = tmp_path / "result.json"
+    command = [sys.executable, BENCHMARKS / "cuda_pipeline.py", "--preset", "tiny", "--frames", "200", "--rounds", "1"]
+    environment = os.environ | {"PYTHONPATH": str(BENCHMARKS.parent)}
+    subprocess.run([*command, "--out", out], check=True, env=environment, cwd=tmp_path)
+    result = json.loads(out.read_text())
+    assert len(result["figures"]) == 6
+    assert result["cuda_graphs"]
+    assert result["map_difference_of_maximum"] < 1e-2
+    assert result["line"]["verdicts"] == {"OK": 200}
