@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +62,13 @@ def test_a_size_is_two_numbers(cuda_pipeline, capsys):
     assert "'640' is not a size in pixels" in capsys.readouterr().err
 
 
-def test_kernel_and_copy_are_timed_as_graphs(cuda_pipeline, fake_cuda, host_kernels_path):
+def test_kernel_and_copy_are_timed_as_graphs(cuda_pipeline, fake_cuda, host_kernels_path, monkeypatch):
     from edge.cuda import Gpu
     from edge.engines.gpu_kernels import Kernels
 
-    gpu = Gpu()
-    with gpu.current():
+    monkeypatch.setattr(cuda_pipeline, "COPIES", 2)
+    monkeypatch.setattr(cuda_pipeline, "REPEATS", 2)
+    with closing(Gpu()) as gpu, gpu.current():
         times_ms = cuda_pipeline.preprocess_and_copy_ms(Kernels(host_kernels_path.read_bytes()), (64, 48))
     assert all(np.isfinite(times_ms))
 
