@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge.cameras.camera import Camera, CameraState, FrameArrived, FramesMissing, StateChanged, TriggerFailed
 from edge.config import JudgeConfig
-from edge.engines.engine import Engine
+from edge.engines.engine import Engine, EngineTiming
 from edge.errors import EngineError, EngineLostError, ImageError
 from edge.frame import Frame
 from edge.manifest import Preprocessing
@@ -102,7 +103,7 @@ class Pipeline:
             self._listen(self._ledger.until_deadline_s(time.monotonic_ns(), wait_s))
         self._collect(0.0 if self._ring.has_free else timeout_s)
         if not self._in_flight:
-            self._engine.idle()
+            self._tell_engine(self._engine.idle)
         self._expire()
         return self._outcomes
 
@@ -121,7 +122,7 @@ class Pipeline:
                 self._resolve(self._ledger.open(time.monotonic_ns(), time.time_ns()), "INVALID", "frame_lost")
         elif isinstance(event, StateChanged):
             if event.state is CameraState.STREAM:
-                self._engine.adopt(self._camera.memory)
+                self._tell_engine(lambda: self._engine.adopt(self._camera.memory))
             self.camera_state = event
 
     def _take(self, frame: Frame) -> None:
@@ -190,12 +191,12 @@ class Pipeline:
     def _decide(self, item: _InFlight, facts: FrameFacts) -> None:
         """Judge what the engine computed of a frame that shows something."""
         slot = item.slot
-        took = self._engine.timing(slot)
         started_ns = time.perf_counter_ns()
         quality = quality_of(slot.quality_sums, slot.above.size)
         reason = refusal(quality, self._judge_config)
-        judgement = None
+        judgement, took = None, EngineTiming(0.0, 0.0, 0.0)
         try:
+            took = self._engine.timing(slot)
             if reason is None:
                 judgement = self._judge(slot)
         except EngineError as error:
@@ -206,6 +207,13 @@ class Pipeline:
         pictures = self._pictures(slot, with_map=judgement is not None)
         verdict = judgement.verdict if judgement else "INVALID"
         self._resolve(item.trigger, verdict, reason or "", timing, facts, quality, judgement, pictures)
+
+    def _tell_engine(self, tell: Callable[[], None]) -> None:
+        """What concerns no frame: should it fail, the next frame's answer will say so."""
+        try:
+            tell()
+        except EngineError as error:
+            self._reason(error)
 
     def _judge(self, slot: Slot) -> Judgement:
         score = float(slot.score[0])

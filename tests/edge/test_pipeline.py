@@ -369,6 +369,16 @@ def test_the_engine_is_told_when_there_is_nothing_to_do(line):
     assert line.engine.idles == 1
 
 
+@pytest.mark.parametrize("call", ["idle", "adopt"])
+def test_an_engine_that_fails_between_frames_is_noticed(line, monkeypatch, call):
+    def fail(*_):
+        raise EngineLostError("the GPU fell off the bus")
+
+    monkeypatch.setattr(line.engine, call, fail)
+    assert line.step(StateChanged(CameraState.STREAM, "")) == []
+    assert line.pipeline.lost_engine is not None
+
+
 class ExactlyOneVerdict(RuleBasedStateMachine):
     """Whatever order things happen in, no trigger goes without a verdict and none has two."""
 

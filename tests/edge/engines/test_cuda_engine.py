@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+import brightness
 import numpy as np
 import pytest
-from fakes import brightness
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -18,7 +18,7 @@ from edge.bundle import load_bundle
 from edge.engines import kernels
 from edge.engines.plan_cache import PlanKey, store_plan
 
-SOURCES = Path(__file__).parent / "cuda"
+SOURCES = Path(__file__).parents[1] / "fakes" / "cuda"
 DRIVERS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg")  # of graphics cards, of Jetson, of WSL
 ILLEGAL_ADDRESS = 700
 
