@@ -30,13 +30,14 @@ _TO_RGB = {
 _BAYER_SIDE_PX = 3
 
 
-def check_size(image: Image, pixel_format: PixelFormat) -> tuple[int, int]:
-    """Width and height of a raw image that shows something.
+def check_size(size_wh: tuple[int, int], pixel_format: PixelFormat) -> None:
+    """Whether a raw image of that size shows something.
 
     Raises:
-        ImageError: its shape does not fit its pixel format, it has no rows, or too few for a Bayer pattern.
+        ImageError: its width does not fit its pixel format, it has no rows, or too few for a Bayer pattern.
     """
-    width_px, height_px = pixel_format.width_px(image.shape), image.shape[0]
+    width_px, height_px = size_wh
+    pixel_format.row_bytes(width_px)
     is_bayer = Colour.BAYER_RG <= pixel_format.colour <= Colour.BAYER_BG
     least_px = _BAYER_SIDE_PX if is_bayer else 1
     if min(width_px, height_px) < least_px:
@@ -44,7 +45,6 @@ def check_size(image: Image, pixel_format: PixelFormat) -> tuple[int, int]:
             f"an image of {width_px}x{height_px} pixels is too small for {pixel_format.value}",
             f"set the camera to {least_px}x{least_px} pixels at least",
         )
-    return width_px, height_px
 
 
 def to_rgb(image: Image, pixel_format: PixelFormat) -> Image:
@@ -57,7 +57,7 @@ def to_rgb(image: Image, pixel_format: PixelFormat) -> Image:
     Raises:
         ImageError: the image's shape does not fit its pixel format, or it is too small for a Bayer pattern.
     """
-    check_size(image, pixel_format)
+    check_size((pixel_format.width_px(image.shape), image.shape[0]), pixel_format)
     samples = unpack(image, pixel_format)
     if pixel_format.colour is Colour.RGB:
         return samples

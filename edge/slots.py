@@ -8,7 +8,7 @@ import numpy as np
 
 from edge.frame import Image
 from edge.quality import QualitySums
-from edge.verdict import TILE_PX, AnomalyMap
+from edge.verdict import AnomalyMap, tiles
 
 
 class Owner(Enum):
@@ -47,7 +47,7 @@ class Slot:
     def allocate(self, size_hw: tuple[int, int]) -> None:
         """Ordinary memory for all buffers; an engine may put its own in their place."""
         self.score = np.zeros(1, np.float32)
-        self.maxima: AnomalyMap = np.zeros([-(-length // TILE_PX) for length in size_hw], np.float32)
+        self.maxima: AnomalyMap = np.zeros(tiles(size_hw), np.float32)
         self.quality_sums: QualitySums = np.zeros(3, np.int64)
         self.image: Image = np.zeros((1, *size_hw, 3), np.uint8)
         self.anomaly_map: AnomalyMap = np.zeros((1, *size_hw), np.float32)

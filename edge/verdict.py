@@ -60,6 +60,11 @@ class Judgement:
     mask: Image
 
 
+def tiles(size_hw: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of a map's tiles."""
+    return -(-size_hw[0] // TILE_PX), -(-size_hw[1] // TILE_PX)
+
+
 def tile_maxima(anomaly_map: AnomalyMap) -> AnomalyMap:
     """Maximum of every tile of TILE_PX by TILE_PX map pixels, float32 (rows, columns); NaN where a tile holds one."""
     rows, columns = (np.arange(0, length, TILE_PX) for length in anomaly_map.shape)

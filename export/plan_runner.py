@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from edge.cuda import Gpu, Transfer
 from edge.engines.cuda_engine import CudaEngine
@@ -17,7 +18,8 @@ from edge.engines.tensorrt import TensorRtNetwork
 from edge.frame import Image
 from edge.manifest import Precision
 from edge.slots import SlotRing
-from export.outputs import Float
+
+Float = npt.NDArray[np.float32]
 
 
 class PlanRunner(Protocol):

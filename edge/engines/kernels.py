@@ -16,14 +16,15 @@ from pathlib import Path
 
 from edge.engines.plan_cache import write_atomically
 from edge.errors import AcceleratorError, EngineError, ImageError
-from edge.pixel_format import Colour, PixelFormat
+from edge.pixel_format import PixelFormat
+from edge.preprocess import check_size, region
+from edge.verdict import TILE_PX, tiles
 
 Dimensions = tuple[int, int, int]
 
 SOURCE = Path(__file__).parents[1] / "kernels.cu"
-TILE_SIDE_PX = 16
 PREPROCESS_BLOCK: Dimensions = (128, 1, 1)
-SUMMARY_BLOCK: Dimensions = (TILE_SIDE_PX, TILE_SIDE_PX, 1)
+SUMMARY_BLOCK: Dimensions = (TILE_PX, TILE_PX, 1)
 
 # Columns of the raw image that a block takes at once.
 _BLOCK_COLUMNS = 504
@@ -70,7 +71,7 @@ def preprocess_args(
             f"an image of {row_stride_bytes * size_wh[1]} bytes is too large for the GPU's kernel",
             f"keep it to {_MOST_BYTES} bytes",
         )
-    roi = (0, 0, *size_wh) if roi_xywh is None else roi_xywh
+    roi = region(size_wh, roi_xywh)
     out_wh = (out_hw[1], out_hw[0])
     return _PREPROCESS.pack(
         raw, out, row_stride_bytes, *size_wh, *roi, *out_wh, pixel_format.storage, pixel_format.colour
@@ -89,24 +90,11 @@ def check_frame(
         ImageError: the image is impossible in its pixel format, the region of interest does not lie inside it, or
             sizes are beyond what the kernel can reckon with.
     """
-    width, height = size_wh
-    pixel_format.row_bytes(width)
-    is_bayer = Colour.BAYER_RG <= pixel_format.colour <= Colour.BAYER_BG
-    smallest = 3 if is_bayer else 1
-    if min(size_wh) < smallest:
-        raise ImageError(
-            f"an image of {width}x{height} pixels is too small for {pixel_format.value}",
-            f"deliver at least {smallest}x{smallest} pixels",
-        )
-    x, y, roi_width, roi_height = (0, 0, width, height) if roi_xywh is None else roi_xywh
-    if x < 0 or y < 0 or roi_width < 1 or roi_height < 1 or y + roi_height > height or x + roi_width > width:
-        raise ImageError(
-            f"region of interest {roi_xywh} does not lie inside the {width}x{height} image",
-            "choose a region inside, or set the camera to the size that the region was chosen for",
-        )
+    check_size(size_wh, pixel_format)
+    region(size_wh, roi_xywh)
     if min(out_hw) < 1 or max(*size_wh, *out_hw) > _LONGEST_SIDE_PX:
         raise ImageError(
-            f"the GPU cannot resize {width}x{height} to {out_hw[1]}x{out_hw[0]} pixels",
+            f"the GPU cannot resize {size_wh[0]}x{size_wh[1]} to {out_hw[1]}x{out_hw[0]} pixels",
             f"keep every side between 1 and {_LONGEST_SIDE_PX} pixels",
         )
 
@@ -148,11 +136,6 @@ def summary_grid(size_hw: tuple[int, int]) -> Dimensions:
     """Blocks of `summarise`: one per tile."""
     rows, columns = tiles(size_hw)
     return columns, rows, 1
-
-
-def tiles(size_hw: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of a map's tiles."""
-    return -(-size_hw[0] // TILE_SIDE_PX), -(-size_hw[1] // TILE_SIDE_PX)
 
 
 def compile_kernels(arch: tuple[int, int], cache: Path) -> bytes:

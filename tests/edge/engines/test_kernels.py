@@ -21,6 +21,7 @@ from edge.manifest import Preprocessing
 from edge.pixel_format import Colour, PixelFormat, Storage
 from edge.preprocess import preprocess
 from edge.quality import sum_up
+from edge.verdict import tiles
 
 FAKES = Path(__file__).parents[2] / "fakes" / "cuda"
 ORDERS = {"ascending": 0, "descending": 1, "shuffled": 17}
@@ -61,7 +62,7 @@ class HostKernels:
 
     def summarise(self, anomaly_map, image, pixel_threshold):
         mask = np.full(anomaly_map.shape, 0xCD, np.uint8)
-        maxima = np.zeros(kernels.tiles(anomaly_map.shape), np.float32)
+        maxima = np.zeros(tiles(anomaly_map.shape), np.float32)
         quality = np.zeros(3, np.int64)
         arguments = kernels.summary_args(
             anomaly_map=anomaly_map.ctypes.data,
@@ -258,7 +259,7 @@ def test_arguments_lie_as_the_compiler_lays_them_out(host):
 
 def summary_of(anomaly_map, image, pixel_threshold):
     """Mask, maxima and sums by NumPy and OpenCV."""
-    rows, columns = kernels.tiles(anomaly_map.shape)
+    rows, columns = tiles(anomaly_map.shape)
     padded = np.full((16 * rows, 16 * columns), -np.inf, np.float32)
     padded[: anomaly_map.shape[0], : anomaly_map.shape[1]] = anomaly_map
     quality = np.zeros(3, np.int64)
