@@ -11,7 +11,7 @@ detector in half precision (benchmarks/torch_network.py), since nothing here dep
 - the fused preprocessing kernel / a copy on the GPU of the same bytes, both over more frames than its caches hold;
 - time per image of the same network in PyTorch: eager float32 as the authors release it / folded, half precision.
 
-Exits 2 without a CUDA device. No part is judged NG, so that only the summary is downloaded.
+Exits 2 where a CUDA device, PyCUDA or nvcc is missing. No part is judged NG, so that only the summary is downloaded.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from measure import BACKBONES, environment, random_backbone, relative_difference
 from edge.bench_result import Alone, Growth, Pipelined, overlap_efficiency
 from edge.bench_run import Rig, one_at_a_time, pipelined, resident_bytes
 from edge.cameras.memory import MemoryCamera
+from edge.errors import AcceleratorError
 from edge.machine import versions
 from edge.manifest import Preprocessing
 from edge.pixel_format import PixelFormat
@@ -287,7 +288,11 @@ def main(argv: Sequence[str]) -> int:
     if reason := missing():
         print(f"not measured: {reason}", file=sys.stderr)
         return 2
-    result, found = measure(arguments)
+    try:
+        result, found = measure(arguments)
+    except AcceleratorError as error:
+        print(f"not measured: {error}", file=sys.stderr)
+        return 2
     arguments.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print_tables(result, found)
     return 0
