@@ -60,8 +60,8 @@ def bench(bundle: Bundle, config: EngineConfig, camera: MemoryCamera, settings: 
         EngineError: the engine failed, or contradicts the golden vectors.
     """
     load_average, before_engine_bytes = os.getloadavg()[0], resident_bytes()
-    manifest, progress = bundle.manifest, _Progress()
-    with closing(open_engine(config, bundle)) as engine, _gpu(engine) as gpu:
+    manifest = bundle.manifest
+    with closing(open_engine(config, bundle)) as engine, _gpu(engine) as gpu, closing(_Progress()) as progress:
         ring = bound_ring(engine, bundle, config.slots)
         golden = check_golden(engine, bundle, config.precision, ring)
         limits = Limits(
@@ -77,7 +77,6 @@ def bench(bundle: Bundle, config: EngineConfig, camera: MemoryCamera, settings: 
         times_ms += one_at_a_time(rig, settings.frames - before, progress)
         alone = Alone.of(times_ms)
         pauses = after_idle(rig, settings.idle_s, alone.total.p50_ms, progress)
-        progress.end()
         return BenchResult(
             date_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             bundle=BundleFacts(
@@ -171,7 +170,7 @@ class _Progress:
             self._shown_s = now_s
             print(f"\r{part}: {done}/{of}\033[K", end="", file=sys.stderr, flush=True)
 
-    def end(self) -> None:
+    def close(self) -> None:
         if self._is_shown:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
