@@ -20,7 +20,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 from gpu_variants import RELEASE, image_times
+from kernel_time import preprocess_and_copy_ms
 from measure import BACKBONES, environment, random_backbone, relative_difference
 
 from edge.bench_result import Alone, Growth, Pipelined, overlap_efficiency
@@ -47,7 +48,6 @@ HALF = "folded, CUDA graph float16"
 SIDE_PX = 256
 NEVER = 1e9  # a limit that no score reaches
 ALONE_FRAMES = 500
-COPIES, REPEATS = 32, 15
 LARGEST_GROWTH_BYTES = 2**20
 LARGEST_DIFFERENCE = 1e-2
 
@@ -120,61 +120,6 @@ def print_tables(result: Mapping[str, Any], found: Sequence[Figure]) -> None:
     print(f"\nthroughput {result['line']['throughput_hz']:.1f} Hz, CUDA graphs: {result['cuda_graphs']}")
     for name, row in result["per_image"].items():
         print(f"{name}: {row['not_measured'] if 'not_measured' in row else format(row['median_ms'], '.3f') + ' ms'}")
-
-
-def graph_ms(queue: Callable[[], None], stream: Any, count: int) -> float:
-    """Milliseconds of one of `count` pieces of work that `queue` puts on the stream: median over launches as a graph.
-
-    A graph, because a kernel of microseconds takes less than Python takes to launch it.
-    """
-    import numpy as np
-
-    from edge.cuda import event
-    from edge.engines.graph import CapturedWork
-
-    work = CapturedWork(queue, stream)
-    began, ended = event(timed=True), event(timed=True)
-    times_ms = []
-    for _ in range(REPEATS):
-        began.record(stream)
-        work.launch()
-        ended.record(stream)
-        ended.synchronize()
-        times_ms.append(ended.time_since(began) / count)
-    work.release()
-    return float(np.median(times_ms))
-
-
-def preprocess_and_copy_ms(kernels: Any, size_wh: tuple[int, int]) -> tuple[float, float]:
-    """The kernel on a BayerRG8 frame, and a copy of that frame; the context must be current."""
-    import pycuda.driver as cuda
-
-    width_px, height_px = size_wh
-    frame_bytes = width_px * height_px
-    sources, targets = ([cuda.mem_alloc(frame_bytes) for _ in range(COPIES)] for _ in range(2))
-    out = cuda.mem_alloc(SIDE_PX * SIDE_PX * 3)
-    stream = cuda.Stream()
-    for source in sources:
-        cuda.memset_d8(source, 100, frame_bytes)
-
-    def preprocess() -> None:
-        for source in sources:
-            kernels.preprocess(
-                stream,
-                raw=int(source),
-                row_stride_bytes=width_px,
-                size_wh=size_wh,
-                pixel_format=PixelFormat.BAYER_RG8,
-                roi_xywh=None,
-                out=int(out),
-                out_hw=(SIDE_PX, SIDE_PX),
-            )
-
-    def copy() -> None:
-        for source, target in zip(sources, targets, strict=True):
-            cuda.memcpy_dtod_async(target, source, frame_bytes, stream)
-
-    return graph_ms(preprocess, stream, COPIES), graph_ms(copy, stream, COPIES)
 
 
 def map_difference(rig: Rig, network: Any) -> float:

@@ -66,8 +66,8 @@ def test_kernel_and_copy_are_timed_as_graphs(cuda_pipeline, fake_cuda, host_kern
     from edge.cuda import Gpu
     from edge.engines.gpu_kernels import Kernels
 
-    monkeypatch.setattr(cuda_pipeline, "COPIES", 2)
-    monkeypatch.setattr(cuda_pipeline, "REPEATS", 2)
+    monkeypatch.setattr("kernel_time.COPIES", 2)
+    monkeypatch.setattr("kernel_time.REPEATS", 2)
     with closing(Gpu()) as gpu, gpu.current():
         times_ms = cuda_pipeline.preprocess_and_copy_ms(Kernels(host_kernels_path.read_bytes()), (64, 48))
     assert all(np.isfinite(times_ms))
