@@ -24,7 +24,7 @@ def graph_ms(queue: Callable[[], None], stream: Any, count: int) -> float:
 
     work = CapturedWork(queue, stream)
     began, ended = event(timed=True), event(timed=True)
-    times_ms = []
+    times_ms: list[float] = []
     for _ in range(REPEATS):
         began.record(stream)
         work.launch()
