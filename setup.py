@@ -84,7 +84,7 @@ setup(
             "export = export.command:add_command [training]",
             "train = training.command:add_command [training]",
             "evaluate = training.evaluation.command:add_command [training]",
-            "bench = edge.bench:add_command",
+            "bench = edge.bench.command:add_command",
             "verify = edge.verify:add_command",
             "cameras = edge.cameras.listing:add_command",
             "demo = simulator.demo:add_command [demo]",

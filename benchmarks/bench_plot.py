@@ -18,7 +18,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from edge.bench_result import Alone, BenchResult, Distribution, Pipelined, overlap_efficiency
+from edge.bench.result import Alone, BenchResult, Distribution, Pipelined, overlap_efficiency
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -32,11 +32,11 @@ from gpu_variants import RELEASE, image_times
 from kernel_time import preprocess_and_copy_ms
 from measure import BACKBONES, environment, random_backbone, relative_difference
 
-from edge.bench_result import Alone, Growth, Pipelined, overlap_efficiency
-from edge.bench_run import Rig, one_at_a_time, pipelined, resident_bytes
+from edge.bench.machine import versions
+from edge.bench.result import Alone, Growth, Pipelined, overlap_efficiency
+from edge.bench.run import Rig, one_at_a_time, pipelined, resident_bytes
 from edge.cameras.memory import MemoryCamera
 from edge.errors import AcceleratorError
-from edge.machine import versions
 from edge.manifest import Preprocessing
 from edge.pixel_format import PixelFormat
 from edge.slots import SlotRing

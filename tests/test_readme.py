@@ -55,7 +55,7 @@ def end(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 def test_every_block_is_run_here():
     languages = [language for language, _ in BLOCKS]
-    assert languages == ["text", "sh", "sh", "sh", "sh", "toml", "sh", "python", *["sh"] * 5]
+    assert languages == ["text", "sh", "sh", "sh", "sh", "toml", "sh", "python", *["sh"] * 7]
 
 
 @pytest.mark.slow
@@ -184,3 +184,24 @@ def test_a_run_becomes_a_bundle_with_int8(workplace):
     assert re.findall(r"^(\w+) +onnxruntime .* ok$", proven, re.MULTILINE) == ["fp32", "fp16", "int8"]
     fitted = work(block("threshold fit"), workplace)
     assert re.search(r"held-out good parts +\d+ +10\n", fitted)
+
+
+def test_plans_are_built_where_there_is_a_gpu_and_elsewhere_one_line_says_what_is_missing(tmp_path):
+    *installation, build_line = block("tfanet-edge build").splitlines()
+    assert [line.split()[1:3] for line in installation] == [["-m", "venv"], ["install", "-c"]]
+    (tmp_path / "bundle").symlink_to(BUNDLE)
+    process = shell(build_line, tmp_path)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    (line,) = said.splitlines()
+    assert line.startswith("tfanet-edge: ")
+
+
+def test_a_bundle_is_measured(tmp_path):
+    (tmp_path / "bundle").symlink_to(BUNDLE)
+    process = shell(block("tfanet-edge bench").strip() + " --frames 10 --idle-s 0.1", tmp_path)
+    shown, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "overlap" in shown
+    result = json.loads((tmp_path / "bench.json").read_text())
+    assert result["settings"]["frames"] == 10

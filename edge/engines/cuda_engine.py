@@ -65,6 +65,11 @@ class CudaEngine:
         return self._network.artefact_sha256
 
     @property
+    def transfer(self) -> Transfer:
+        """How bytes travel."""
+        return self._transfer
+
+    @property
     def has_graphs(self) -> bool:
         """Whether every slot's work is launched as one CUDA graph."""
         return all(slot.is_graph for slot in self._slots.values())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.bench_result import BenchResult
+from edge.bench.result import BenchResult
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ON_CPU = BENCHMARKS / "results" / "bench_cpu.json"

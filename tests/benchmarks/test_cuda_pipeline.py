@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bench_result import STAGES, Alone, Distribution, Growth, Pipelined
+from edge.bench.result import STAGES, Alone, Distribution, Growth, Pipelined
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

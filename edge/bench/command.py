@@ -10,15 +10,17 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from edge.arguments import whole_number_from
-from edge.bench_result import (
+from edge.bench.board import BoardSampler
+from edge.bench.machine import machine_facts, versions
+from edge.bench.result import (
     Alone,
     BenchResult,
     BundleFacts,
@@ -27,9 +29,8 @@ from edge.bench_result import (
     Settings,
     overlap_efficiency,
 )
-from edge.bench_run import ReadMemory, Rig, after_idle, one_at_a_time, pipelined, resident_bytes
-from edge.bench_table import table
-from edge.board import BoardSampler
+from edge.bench.run import ReadMemory, Rig, after_idle, one_at_a_time, pipelined, resident_bytes
+from edge.bench.table import table
 from edge.bundle import Bundle, load_bundle
 from edge.cameras.memory import MemoryCamera
 from edge.config import EngineConfig, JudgeConfig
@@ -38,10 +39,12 @@ from edge.engines.engine import Engine
 from edge.engines.golden import bound_ring, check_golden
 from edge.engines.ort import OrtEngine
 from edge.errors import ConfigError
-from edge.machine import machine_facts, versions
 from edge.manifest import Precision
 from edge.pixel_format import PixelFormat
 from edge.verdict import Limits
+
+if TYPE_CHECKING:
+    from edge.engines.cuda_engine import CudaEngine
 
 _PROGRESS_EVERY_S = 0.2
 
@@ -90,7 +93,8 @@ def bench(bundle: Bundle, config: EngineConfig, camera: MemoryCamera, settings: 
                 kind="tensorrt" if gpu else "onnxruntime",
                 precision=config.precision,
                 artefact_sha256=engine.artefact_sha256,
-                cuda_graphs=gpu.has_graphs() if gpu else None,
+                cuda_graphs=gpu.engine.has_graphs if gpu else None,
+                transfer=gpu.engine.transfer.value if gpu else None,
                 map_error=golden.map_error,
                 score_error=golden.score_error,
             ),
@@ -154,7 +158,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 class _Gpu:
     facts: Mapping[str, str]
     used_bytes: ReadMemory
-    has_graphs: Callable[[], bool]
+    engine: CudaEngine
 
 
 class _Progress:
@@ -219,13 +223,15 @@ def _gpu(engine: Engine) -> Iterator[_Gpu | None]:
     from edge.cuda import Gpu
     from edge.engines.cuda_engine import CudaEngine
 
+    assert isinstance(engine, CudaEngine)
+
     def used_bytes() -> int:
         with gpu.current():
             free_bytes, total_bytes = cuda.mem_get_info()
         return int(total_bytes - free_bytes)
 
     with closing(Gpu()) as gpu:
-        yield _Gpu(gpu.facts, used_bytes, lambda: isinstance(engine, CudaEngine) and engine.has_graphs)
+        yield _Gpu(gpu.facts, used_bytes, engine)
 
 
 def _pixel_format(text: str) -> PixelFormat:

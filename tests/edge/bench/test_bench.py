@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from edge import cli
-from edge.bench_result import Alone, BenchResult, Distribution, Growth, overlap_efficiency
-from edge.bench_run import PAUSES, WARM_UP, Rig, after_idle, one_at_a_time, pipelined, resident_bytes
-from edge.bench_table import table
+from edge.bench.result import Alone, BenchResult, Distribution, Growth, overlap_efficiency
+from edge.bench.run import PAUSES, WARM_UP, Rig, after_idle, one_at_a_time, pipelined, resident_bytes
+from edge.bench.table import table
 from edge.bundle import load_bundle
 from edge.cameras.memory import MemoryCamera
 from edge.engines.engine import EngineTiming
@@ -229,6 +229,7 @@ def test_on_a_gpu_its_memory_and_graphs_are_told(
     assert (status, err) == (0, "")
     result = BenchResult.model_validate_json((tmp_path / "result.json").read_text())
     assert (result.engine.kind, result.engine.cuda_graphs) == ("tensorrt", True)
+    assert result.engine.transfer in ("pinned", "mapped", "managed")
     assert result.machine.gpu["gpu"] in text
     assert result.memory.gpu is not None
     # Nothing is allocated per frame: every reading is the same.

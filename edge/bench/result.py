@@ -117,6 +117,7 @@ class EngineFacts(_Strict):
     precision: Precision
     artefact_sha256: Sha256
     cuda_graphs: bool | None = Field(description="None where there is no GPU")
+    transfer: str | None = Field(default=None, description="how frames reach the GPU; None where there is none")
     map_error: float = Field(description="against the golden vectors, as a share of their maximum")
     score_error: float
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge.board import BoardSampler, read_clocks_mhz, read_power_w
+from edge.bench.board import BoardSampler, read_clocks_mhz, read_power_w
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edge.bench_result import BenchResult, Distribution
+from edge.bench.result import BenchResult, Distribution
 
 
 def table(result: BenchResult) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from edge.bench_result import MachineFacts
+from edge.bench.result import MachineFacts
 from edge.engines.device import l4t_release
 
 _PACKAGES = (

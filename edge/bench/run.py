@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.bench_result import AfterIdle, Distribution, Growth, Pipelined
+from edge.bench.result import AfterIdle, Distribution, Growth, Pipelined
 from edge.cameras.memory import MemoryCamera
 from edge.config import JudgeConfig
 from edge.engines.engine import Engine

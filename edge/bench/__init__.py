@@ -1,0 +1,1 @@
+"""Each stage and the whole line, measured on this machine: the verb `bench`."""
