@@ -3,9 +3,10 @@
 # make check — linting, types and import rules only
 # make bench — the station's throughput and the network's time per frame on this machine's CPU
 # make test-gpu — the tests that need an NVIDIA GPU
+# make sanitize-gpu — the CUDA engine's under compute-sanitizer: memory, races, barriers, what was never written
 # make bench-gpu — the CUDA pipeline from raw frames to verdicts on an NVIDIA GPU
 # make bench-training — training cost and time per image on an NVIDIA GPU (ARGS="--data DIR")
-# For these three on a machine that downloads nothing, WHEELS=DIR holds what its Python has not: wheels, and PyCUDA's
+# For these four on a machine that downloads nothing, WHEELS=DIR holds what its Python has not: wheels, and PyCUDA's
 # source or a wheel of it. Torch and whatever else that Python has is used as it is.
 
 PYTHON ?= python3
@@ -24,7 +25,7 @@ GPU_BIN := $(BIN)
 GPU_READY := $(VENV)/.dev-ready
 endif
 
-.PHONY: demo test check bench test-gpu bench-gpu bench-training clean
+.PHONY: demo test check bench test-gpu sanitize-gpu bench-gpu bench-training clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo-ready
@@ -49,6 +50,12 @@ bench: $(VENV)/.dev-ready
 
 test-gpu: $(GPU_READY)
 	$(GPU_BIN)/python -m pytest -m gpu $(ARGS)
+
+sanitize-gpu: $(GPU_READY)
+	for tool in memcheck racecheck synccheck initcheck; do \
+		compute-sanitizer --tool $$tool --error-exitcode 1 --target-processes all \
+			$(GPU_BIN)/python -m pytest -m gpu tests/edge/engines/test_cuda_engine.py || exit 1; \
+	done
 
 bench-gpu: $(GPU_READY)
 	$(GPU_BIN)/python benchmarks/cuda_pipeline.py $(ARGS)
