@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edge.frame import Image
+from edge.frame import Frame, Image
 from edge.quality import Quality
 from edge.triggers import Trigger
 from edge.verdict import AnomalyMap, Judgement
@@ -22,6 +22,11 @@ class FrameFacts:
     timestamp_camera_ns: int | None
     exposure_us: float | None
     is_complete: bool
+
+    @classmethod
+    def of(cls, frame: Frame) -> FrameFacts:
+        """Those of a frame."""
+        return cls(frame.frame_id, frame.size_wh, frame.timestamp_camera_ns, frame.exposure_us, frame.is_complete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +60,13 @@ class Outcome:
     quality: Quality | None = None
     judgement: Judgement | None = None
     pictures: Pictures | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the pipeline met that no verdict tells."""
+
+    late_frames: int = 0
+    unasked_frames: int = 0
+    missing_frames: int = 0
+    engine_failures: int = 0

@@ -19,7 +19,7 @@ from edge.engines.engine import Engine, EngineTiming
 from edge.errors import EngineError, EngineLostError, ImageError
 from edge.frame import Frame
 from edge.manifest import Preprocessing
-from edge.outcome import FrameFacts, Outcome, Pictures, Timing, VerdictKind
+from edge.outcome import Counts, FrameFacts, Outcome, Pictures, Timing, VerdictKind
 from edge.quality import Quality, quality_of, refusal
 from edge.slots import Slot, SlotRing
 from edge.triggers import Trigger, TriggerLedger
@@ -36,16 +36,6 @@ class _InFlight:
     trigger: Trigger
     frame: Frame
     grab_ms: float
-
-
-@dataclass(slots=True)
-class Counts:
-    """What the pipeline met that no verdict tells."""
-
-    late_frames: int = 0
-    unasked_frames: int = 0
-    missing_frames: int = 0
-    engine_failures: int = 0
 
 
 class Pipeline:
@@ -146,7 +136,7 @@ class Pipeline:
 
     def _refuse(self, frame: Frame, trigger: Trigger, reason: str, grab_ms: float) -> None:
         """Answer for a frame that the engine is not asked about."""
-        facts = _facts(frame)
+        facts = FrameFacts.of(frame)
         self._camera.release(frame)
         self._resolve(trigger, "INVALID", reason, Timing(grab_ms), facts)
 
@@ -178,7 +168,7 @@ class Pipeline:
 
     def _finish(self, item: _InFlight, failure: str | None) -> None:
         """Turn a slot that is done into its trigger's outcome, unless the deadline was quicker."""
-        facts = _facts(item.frame)
+        facts = FrameFacts.of(item.frame)
         self._camera.release(item.frame)
         if self._ledger.find(item.trigger.trigger_id) is None:
             self.counts.late_frames += 1
@@ -256,10 +246,6 @@ class Pipeline:
             self._reason(error)
             return None
         return Pictures(np.copy(slot.image[0]), np.copy(slot.anomaly_map[0]) if with_map else None)
-
-
-def _facts(frame: Frame) -> FrameFacts:
-    return FrameFacts(frame.frame_id, frame.size_wh, frame.timestamp_camera_ns, frame.exposure_us, frame.is_complete)
 
 
 def _since_ms(started_ns: int) -> float:
