@@ -6,12 +6,14 @@ acknowledged is still in the outbox.
 
 from __future__ import annotations
 
+import logging
 import selectors
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -24,6 +26,8 @@ from edge.notices import SCHEMA_URIS
 _CONNECT_TIMEOUT_S = 5.0
 _EXPIRY_S = 7 * 24 * 3600
 _HEADER_BYTES = 9  # command, remaining length, topic length, packet id
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,24 @@ class Receipt:
 
     mid: int
     refusal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message for the station.
+
+    Attributes:
+        topic: where it was published.
+        payload: its content; None when it is larger than the subscriber takes.
+        is_retained: the broker had kept it, so it may be of any age.
+    """
+
+    topic: str
+    payload: bytes | None
+    is_retained: bool
+
+
+Receiver = Callable[[Incoming], None]
 
 
 class Link:
@@ -66,6 +88,7 @@ class Link:
         self._max_packet_bytes: int | None = None
         self._address = f"{config.host}:{config.port}"
         self._lost = ""
+        self._subscribing: dict[int, str] = {}
         self._accepted = False
         self._v5 = config.protocol == "5"
         self._properties = {kind: _properties_of(kind) for kind in (*SCHEMA_URIS, "mask")} if self._v5 else {}
@@ -90,6 +113,30 @@ class Link:
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise self._failure(info.rc.name)
         return info.mid
+
+    def subscribe(self, topic: str, receiver: Receiver, max_bytes: int) -> None:
+        """Have messages on `topic` handed to `receiver`, from within `wait`; they are acknowledged after it returns.
+
+        A broker that refuses is a warning: the station publishes all the same.
+
+        Args:
+            topic: a filter; wildcards are allowed.
+            receiver: must return at once, and must not use the link.
+            max_bytes: of a larger payload the receiver gets None.
+
+        Raises:
+            DeliveryError: the connection is lost.
+        """
+
+        def receive(_client: Client, _data: object, message: MQTTMessage) -> None:
+            payload = bytes(message.payload) if len(message.payload) <= max_bytes else None
+            receiver(Incoming(message.topic, payload, message.retain))
+
+        self._client.message_callback_add(topic, receive)
+        code, mid = self._client.subscribe(topic, qos=1)
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            raise self._failure(code.name)
+        self._subscribing[mid] = topic
 
     def fits(self, topic: str, payload: bytes, kind: str) -> bool:
         """Whether the configuration's limit on messages and the broker's on packets (MQTT 5) allow it."""
@@ -146,6 +193,7 @@ class Link:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
         return client
 
     def _open(self, config: MqttConfig) -> None:
@@ -188,6 +236,15 @@ class Link:
     ) -> None:
         refusal = reason.getName() if reason.is_failure else ""
         self.receipts.append(Receipt(mid, refusal))
+
+    def _on_subscribe(
+        self, _client: Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        topic = self._subscribing.pop(mid)
+        if any(reason.is_failure for reason in reasons):
+            _log.warning(
+                "broker %s does not let the station listen on '%s': check its access rules", self._address, topic
+            )
 
     def _failure(self, problem: str) -> DeliveryError:
         return DeliveryError(
