@@ -73,8 +73,14 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image) {
 }
 
 CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned count, CUjit_option *options, void **values) {
-    (void)count, (void)options, (void)values;
     ENTER(CONTEXT);
+    /* The compiler's logs are empty texts. The driver says so in the values, which hold their sizes. */
+    for (unsigned i = 0; i < count; i++) {
+        if (options[i] == CU_JIT_INFO_LOG_BUFFER || options[i] == CU_JIT_ERROR_LOG_BUFFER)
+            *(char *)values[i] = 0;
+        else if (options[i] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES || options[i] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES)
+            values[i] = NULL;
+    }
     return load(module, image);
 }
 
