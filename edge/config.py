@@ -6,11 +6,13 @@ Unknown keys are refused, so a misspelt option is an error and never a silent de
 from __future__ import annotations
 
 import sys
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edge.credentials import located
 from edge.errors import ConfigError
 from edge.manifest import Precision
 
@@ -21,10 +23,14 @@ else:  # pragma: no cover - the same parser under its older name
 
 TopicSegment = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")]
 FeatureValue = bool | int | float | str
+_LOOPBACK = IPv4Address("127.0.0.1")
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_SectionT = TypeVar("_SectionT", bound=_Section)
 
 
 class Identity(_Section):
@@ -66,6 +72,9 @@ class GenicamConfig(_Section):
     ring_slots: int = Field(default=4, ge=2, le=64, description="frames in the shared-memory ring")
     frame_timeout_ms: float = Field(default=1000.0, gt=0, description="from trigger to frame")
     backoff_s: float = Field(default=0.5, gt=0, description="pause before a lost camera is looked for again")
+    hang_timeout_s: float = Field(
+        default=5.0, gt=0, description="a grabber process that streams and says nothing for so long is replaced"
+    )
 
     @model_validator(mode="after")
     def _one_selector(self) -> GenicamConfig:
@@ -119,12 +128,30 @@ class JudgeConfig(_Section):
     bright_above: float = Field(default=253.0, ge=0, le=255, description="mean grey level over which it is INVALID")
 
 
+class TlsConfig(_Section):
+    """TLS 1.2 or later to the broker. Its certificate and host name are always checked."""
+
+    ca_file: Path | None = Field(default=None, description="authorities (PEM); by default those of the system")
+    cert_file: Path | None = Field(default=None, description="client certificate (PEM), for brokers that ask for one")
+    key_file: Path | None = Field(default=None, description="its key (PEM)")
+    key_password_file: Path | None = Field(default=None, description="file whose first line opens the key")
+
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> TlsConfig:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("give both cert_file and key_file, or neither")
+        if self.key_password_file is not None and self.key_file is None:
+            raise ValueError("key_password_file needs key_file")
+        return self
+
+
 class MqttConfig(_Section):
     """The broker; protocol 3.1.1 is enough, 5 adds properties."""
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=1883, ge=1, le=65535)
     protocol: Literal["3.1.1", "5"] = "3.1.1"
+    tls: TlsConfig | None = Field(default=None, description="without it nothing is encrypted")
     username: str | None = None
     password_file: Path | None = Field(default=None, description="file whose first line is the password")
     keepalive_s: int = Field(default=30, ge=5, le=3600)
@@ -135,6 +162,7 @@ class MqttConfig(_Section):
     reconnect_max_s: float = Field(default=10.0, gt=0)
     publish_last: bool = Field(default=True, description="also keep the newest verdict retained on verdict/last")
     publish_plc: bool = Field(default=False, description="also publish the flat `plc` record")
+    accept_commands: bool = Field(default=False, description="answer what comes on cmd/+; see edge/commands.py")
 
 
 class OutboxConfig(_Section):
@@ -145,10 +173,18 @@ class OutboxConfig(_Section):
 
 
 class DashboardConfig(_Section):
-    """The operator's page, reachable from this machine only."""
+    """The operator's page; reachable from other machines only with passwords."""
 
     enabled: bool = True
+    host: IPv4Address = Field(default=_LOOPBACK, description="address to listen on; 0.0.0.0 is every one")
     port: int = Field(default=8080, ge=0, le=65535, description="0 takes a free one")
+    password_file: Path | None = Field(default=None, description="made by `python -m edge.dashboard.passwords`")
+
+    @model_validator(mode="after")
+    def _passwords_beyond_this_machine(self) -> DashboardConfig:
+        if not self.host.is_loopback and self.password_file is None:
+            raise ValueError(f"host {self.host} can be reached from other machines, so password_file is needed")
+        return self
 
 
 class StationConfig(_Section):
@@ -213,9 +249,10 @@ def _resolve_paths(config: StationConfig, root: Path) -> StationConfig:
     engine = config.engine
     if engine.plans is not None:
         engine = engine.model_copy(update={"plans": root / engine.plans})
-    mqtt = config.mqtt
-    if mqtt.password_file is not None:
-        mqtt = mqtt.model_copy(update={"password_file": root / mqtt.password_file})
+    mqtt = _with_files_located(config.mqtt, ("password_file",), root)
+    if mqtt.tls is not None:
+        tls_files = ("ca_file", "cert_file", "key_file", "key_password_file")
+        mqtt = mqtt.model_copy(update={"tls": _with_files_located(mqtt.tls, tls_files, root)})
     return config.model_copy(
         update={
             "bundle": root / config.bundle,
@@ -223,5 +260,11 @@ def _resolve_paths(config: StationConfig, root: Path) -> StationConfig:
             "engine": engine,
             "mqtt": mqtt,
             "outbox": config.outbox.model_copy(update={"path": root / config.outbox.path}),
+            "dashboard": _with_files_located(config.dashboard, ("password_file",), root),
         }
     )
+
+
+def _with_files_located(section: _SectionT, keys: tuple[str, ...], root: Path) -> _SectionT:
+    paths = {key: getattr(section, key) for key in keys}
+    return section.model_copy(update={key: located(path, root) for key, path in paths.items() if path is not None})

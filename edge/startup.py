@@ -26,6 +26,7 @@ from edge.engines.golden import bound_ring, check_golden
 from edge.messages import Model
 from edge.messages import Station as Place
 from edge.mqtt.publisher import Publisher
+from edge.mqtt.tls import check_transport
 from edge.notices import StateName
 from edge.outbox import Outbox
 from edge.report import Reporter
@@ -50,6 +51,7 @@ def open_station(config: StationConfig, *, is_simulated: bool) -> Iterator[Stati
         OutboxError: the outbox cannot be opened.
     """
     with ExitStack() as resources:
+        check_transport(config.mqtt)
         bundle = load_bundle(config.bundle)
         camera = _new_camera(config)
         engine = resources.enter_context(closing(open_engine(config.engine, bundle)))

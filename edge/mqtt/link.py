@@ -9,18 +9,20 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import MQTT_LOG_ERR, Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttConfig
-from edge.errors import DeliveryError
+from edge.errors import ConfigError, DeliveryError
+from edge.mqtt.tls import tls_context, tls_remedy
 from edge.notices import SCHEMA_URIS
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -87,7 +89,9 @@ class Link:
         self._max_message_bytes = config.max_message_bytes
         self._max_packet_bytes: int | None = None
         self._address = f"{config.host}:{config.port}"
+        self._tls = config.tls
         self._lost = ""
+        self._trouble = ""
         self._subscribing: dict[int, str] = {}
         self._accepted = False
         self._v5 = config.protocol == "5"
@@ -155,6 +159,12 @@ class Link:
         connection = self._client.socket()
         if connection is None:
             raise self._failure("")
+        # What TLS has decrypted already makes no socket readable.
+        if isinstance(connection, ssl.SSLSocket) and connection.pending():
+            timeout_s = 0.0
+            self._client.loop_read()
+        if self._client.socket() is None:
+            raise self._failure("")
         interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._client.want_write() else 0)
         if self._selector.get_key(connection).events != interest:
             self._selector.modify(connection, interest)
@@ -186,6 +196,12 @@ class Link:
             reconnect_on_failure=False,
         )
         client.connect_timeout = _CONNECT_TIMEOUT_S
+        client.on_log = self._on_log
+        if config.tls is not None:
+            try:
+                client.tls_set_context(tls_context(config.tls))
+            except ConfigError as error:
+                raise DeliveryError(error.problem, error.remedy) from error
         client.max_inflight_messages = 0  # the window is the caller's
         if config.username is not None:
             client.username_pw_set(config.username, password)
@@ -200,7 +216,8 @@ class Link:
         try:
             self._client.connect(config.host, config.port, config.keepalive_s)
         except (OSError, ValueError) as error:
-            raise self._failure(str(error)) from error
+            problem = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+            raise self._failure(problem, error) from error
         connection = self._client.socket()
         if connection is None:
             raise self._failure("closed at once")
@@ -246,11 +263,19 @@ class Link:
                 "broker %s does not let the station listen on '%s': check its access rules", self._address, topic
             )
 
-    def _failure(self, problem: str) -> DeliveryError:
-        return DeliveryError(
-            f"broker {self._address}: {self._lost or problem or 'connection lost'}",
-            "check that it runs, its address, and user name and password; it is tried again until it answers",
-        )
+    def _on_log(self, _client: Client, _data: object, level: int, text: str) -> None:
+        # Nowhere else does paho say why a connection ended; TLS 1.3 tells of a refused client only after the handshake.
+        if level == MQTT_LOG_ERR:
+            self._trouble = text
+
+    def _failure(self, problem: str, error: Exception | None = None) -> DeliveryError:
+        said = self._lost or problem or "connection lost"
+        remedy = "check that it runs, its address, and user name and password"
+        if self._tls is not None and not self._accepted and not said.startswith("refused"):
+            said, remedy = f"{said} {self._trouble}".rstrip(), tls_remedy(self._tls, error)
+        elif self._tls is None and not self._accepted and not said.startswith("refused"):
+            remedy += "; a port that speaks TLS needs [mqtt.tls]"
+        return DeliveryError(f"broker {self._address}: {said}", f"{remedy}; it is tried again until it answers")
 
 
 def _properties_of(kind: str) -> Properties:
