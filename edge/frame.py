@@ -29,6 +29,7 @@ class Frame:
         exposure_us: exposure time, None when the camera does not tell.
         is_complete: False when the transport lost part of it.
         ring_slot: the place to give back in `Camera.release`; -1 when there is none.
+        fault: why it must not be judged, a short identifier; empty for a sound frame.
     """
 
     image: Image
@@ -41,6 +42,7 @@ class Frame:
     exposure_us: float | None
     is_complete: bool
     ring_slot: int = -1
+    fault: str = ""
 
     @property
     def size_wh(self) -> tuple[int, int]:

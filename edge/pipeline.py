@@ -122,8 +122,8 @@ class Pipeline:
             self._camera.release(frame)
             return
         grab_ms = (frame.received_monotonic_ns - trigger.fired_monotonic_ns) / 1e6
-        if not frame.is_complete:
-            self._refuse(frame, trigger, "incomplete_frame", grab_ms)
+        if frame.fault or not frame.is_complete:
+            self._refuse(frame, trigger, frame.fault or "incomplete_frame", grab_ms)
             return
         slot = self._ring.acquire()
         try:

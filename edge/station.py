@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
+from dataclasses import asdict
 
 from edge.bundle import Bundle
 from edge.cameras.camera import Camera, CameraState, StateChanged
@@ -197,4 +198,6 @@ class Station:
             "outbox_dropped": float(self._outbox.dropped),
             "throughput_hz": self.status().throughput_per_s,
         }
+        camera = asdict(self._camera.statistics)
+        values |= {f"camera_{name}": float(value) for name, value in camera.items() if value is not None}
         self.publisher.send_metrics(Metrics(boot_id=self.boot_id, ts=utc_text(time.time_ns()), values=values))
