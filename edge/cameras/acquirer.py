@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 from genicam import genapi, gentl
 from harvesters.core import ParameterKey, ParameterSet
 
+from edge.cameras.clock import ClockMap, combine, read_between
 from edge.cameras.features import find_feature, write_feature, write_features, write_trigger
 from edge.cameras.layout import ImageLayout, read_layout
+from edge.cameras.marks import create_marked, memory_of, write_marks
 from edge.config import GenicamConfig, TriggerConfig
 
 if TYPE_CHECKING:
     from harvesters.core import DeviceInfo, Harvester
 
+_CLOCK_READINGS = 3
 DEVICE_ERRORS = (gentl.GenericException, genapi.GenericException)
 
 
@@ -32,6 +36,8 @@ class Acquirer:
         # harvesters installs a SIGINT handler that destroys the device; the parent decides when to end.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._nodes = self._acquirer.remote_device.node_map
+        # Where harvesters makes its buffers: they carry marks before the camera gets them for the first time.
+        self._acquirer._create_raw_buffers = create_marked
 
     def configure(self, config: GenicamConfig, trigger: TriggerConfig) -> ImageLayout:
         """Write trigger and features.
@@ -73,7 +79,32 @@ class Acquirer:
 
     def requeue(self, buffer: Any) -> None:
         """Give the buffer back to the camera; its content changes from now on."""
+        write_marks(memory_of(buffer.raw_buffer))
         buffer.parent.queue_buffer(buffer)
+
+    def read_clock(self) -> ClockMap | None:
+        """The camera's clock against the host's, by latching it; None when the camera cannot.
+
+        The quickest of a few readings counts most.
+        """
+        if find_feature(self._nodes, "TimestampLatch") is None:
+            return None
+        known = None
+        for _ in range(_CLOCK_READINGS):
+            earliest_ns = time.monotonic_ns()
+            self._nodes.TimestampLatch.execute()
+            latest_ns = time.monotonic_ns()
+            latched_ns = int(self._nodes.TimestampLatchValue.get_value(ignore_cache=True))
+            known = combine(known, read_between(latched_ns, earliest_ns, latest_ns))
+        return known
+
+    @property
+    def underruns(self) -> int:
+        """Frames the transport layer lost for want of a buffer since acquisition began; 0 when it does not tell."""
+        try:
+            return sum(int(stream.num_underrun) for stream in self._acquirer._data_streams)
+        except gentl.GenericException:
+            return 0
 
     def close(self) -> None:
         """Close the device; of a device that is gone, as much as is possible.

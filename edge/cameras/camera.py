@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from edge.cameras.statistics import CameraStatistics
 from edge.frame import Frame, Image
 
 
@@ -77,6 +78,10 @@ class Camera(Protocol):
     @property
     def memory(self) -> Image | None:
         """What all images lie in while it streams, uint8; None when they do not lie in one piece."""
+
+    @property
+    def statistics(self) -> CameraStatistics:
+        """What it delivered and what went wrong, since the start."""
 
     def start(self, timeout_s: float) -> None:
         """Begin to deliver; returns when the camera streams, or when `timeout_s` has passed without a device.

@@ -20,6 +20,7 @@ from edge.cameras.camera import (
     StateChanged,
     TriggerFailed,
 )
+from edge.cameras.statistics import CameraStatistics, StatisticsCounter
 from edge.config import FolderConfig, TriggerConfig
 from edge.errors import CameraSetupError, ImageError
 from edge.frame import Frame, Image
@@ -45,6 +46,7 @@ class FolderCamera:
         self._requests: deque[int] = deque()
         self._frame_id = 0
         self._next_at_s = 0.0
+        self._counter = StatisticsCounter()
 
     @property
     def info(self) -> CameraInfo | None:
@@ -54,6 +56,11 @@ class FolderCamera:
     @property
     def memory(self) -> Image | None:
         return None
+
+    @property
+    def statistics(self) -> CameraStatistics:
+        """Files read; those that could not be are missing."""
+        return self._counter.snapshot()
 
     def start(self, timeout_s: float) -> None:
         """Look for the images.
@@ -118,9 +125,11 @@ class FolderCamera:
         try:
             image = read_image(path)
         except ImageError as error:
+            self._counter.count_missing(1)
             if trigger_id is None:
                 return FramesMissing(1, self._frame_id)
             return TriggerFailed(trigger_id, error.problem)
+        self._counter.count_frame(is_complete=True, latency_ns=None)
         return FrameArrived(
             Frame(
                 image=image,

@@ -13,10 +13,11 @@ from multiprocessing import reduction
 from typing import TYPE_CHECKING
 
 from edge.cameras.camera import CameraEvent, CameraInfo, CameraState, FrameArrived, StateChanged, TriggerFailed
-from edge.cameras.grabber import run_grabber
+from edge.cameras.grabber import HANG_LIMIT_S, run_grabber
 from edge.cameras.link import FrameHeader, GrabberMessage
 from edge.cameras.producers import describe_exit, find_producers, producer_crash
 from edge.cameras.ring import Ring, RingGeometry
+from edge.cameras.statistics import CameraStatistics, SignOfLife, StatisticsCounter
 from edge.config import GenicamConfig, TriggerConfig
 from edge.errors import InputError
 from edge.frame import Frame, Image
@@ -55,6 +56,8 @@ class GenicamCamera:
         self._rings = 0
         self._ring: Ring
         self._held: dict[int, _Held] = {}
+        self._heard_at_s = 0.0
+        self._counter = StatisticsCounter()
 
     @property
     def info(self) -> CameraInfo | None:
@@ -65,6 +68,11 @@ class GenicamCamera:
     def memory(self) -> Image | None:
         """The shared ring of the present connection."""
         return self._ring.memory if self._rings else None
+
+    @property
+    def statistics(self) -> CameraStatistics:
+        """Over all connections since the camera object was made."""
+        return self._counter.snapshot()
 
     def start(self, timeout_s: float) -> None:
         """Start the grabber; returns when the camera streams, or after `timeout_s` when it is not there yet.
@@ -136,6 +144,7 @@ class GenicamCamera:
             target=run_grabber, args=(far_end, self._config, self._trigger_config), name="grabber", daemon=True
         )
         self._process.start()
+        self._heard_at_s = time.monotonic()
         far_end.close()
 
     def _receive(self, timeout_s: float) -> None:
@@ -144,14 +153,23 @@ class GenicamCamera:
             if time.monotonic() >= self._restart_at_s:
                 self._spawn()
             return
+        silence_limit_s = self._config.hang_timeout_s
+        if self._state is not CameraState.STREAM:
+            silence_limit_s += HANG_LIMIT_S  # till then its own alarm ends it
         try:
-            if self._link.poll(timeout_s):
+            if self._link.poll(min(timeout_s, silence_limit_s)):
                 self._handle(self._link.recv())
+                self._heard_at_s = time.monotonic()
+            elif time.monotonic() - self._heard_at_s > silence_limit_s:
+                self._process.kill()
+                self._handle_end(self._process, f"the grabber process gave no sign of life for {silence_limit_s:g} s")
         except (EOFError, OSError):
             self._handle_end(self._process)
 
     def _handle(self, message: GrabberMessage) -> None:
-        if isinstance(message, FrameHeader):
+        if isinstance(message, SignOfLife):
+            self._counter.update(message)
+        elif isinstance(message, FrameHeader):
             self._events.append(FrameArrived(self._frame(message)))
         elif isinstance(message, StateChanged):
             self._change_state(message)
@@ -167,10 +185,13 @@ class GenicamCamera:
         else:
             if isinstance(message, TriggerFailed):
                 del self._outstanding[message.trigger_id]
+            else:
+                self._counter.count_missing(message.count)
             self._events.append(message)
 
     def _frame(self, header: FrameHeader) -> Frame:
         self._ring.accept(header.ring_slot)
+        self._counter.count_frame(is_complete=header.is_complete, latency_ns=header.latency_ns)
         if header.trigger_id is not None:
             del self._outstanding[header.trigger_id]
         frame = Frame(
@@ -184,6 +205,7 @@ class GenicamCamera:
             exposure_us=header.exposure_us,
             is_complete=header.is_complete,
             ring_slot=self._rings * self._config.ring_slots + header.ring_slot,
+            fault=header.fault,
         )
         self._held[frame.ring_slot] = _Held(frame, self._ring, header.ring_slot)
         return frame
@@ -191,23 +213,24 @@ class GenicamCamera:
     def _change_state(self, change: StateChanged) -> None:
         self._state, self._reason = change.state, change.reason
         self._events.append(change)
-        if change.state is CameraState.LOST:
+        if change.state is CameraState.STREAM:
+            self._counter.count_connection()
+        elif change.state is CameraState.LOST:
             self._fail_outstanding()
 
     def _fail_outstanding(self) -> None:
         self._events.extend(TriggerFailed(trigger_id, self._reason) for trigger_id in self._outstanding)
         self._outstanding.clear()
 
-    def _handle_end(self, process: SpawnProcess) -> None:
+    def _handle_end(self, process: SpawnProcess, reason: str = "") -> None:
         was = self._state
         exit_code = self._end_process(process)
         self._process = None
         if was is CameraState.DISCOVER and exit_code < 0 and exit_code != -signal.SIGKILL:
             self._setup_error = producer_crash(self._reason, exit_code)
         if self._setup_error is None and was is not CameraState.LOST:
-            self._change_state(
-                StateChanged(CameraState.LOST, f"the grabber process ended with {describe_exit(exit_code)}")
-            )
+            reason = reason or f"the grabber process ended with {describe_exit(exit_code)}"
+            self._change_state(StateChanged(CameraState.LOST, reason))
         reason = f"next try in {self._config.backoff_s:g} s" if self._setup_error is None else str(self._setup_error)
         self._change_state(StateChanged(CameraState.BACKOFF, reason))
         self._restart_at_s = time.monotonic() + self._config.backoff_s

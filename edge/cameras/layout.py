@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from genicam import gentl
 
 from edge.cameras.features import available_entries, find_feature
+from edge.cameras.marks import has_marks, memory_of
 from edge.errors import CameraSetupError, ImageError
 from edge.frame import Image
 from edge.pixel_format import PixelFormat
@@ -59,22 +59,48 @@ def read_layout(nodes: Any) -> ImageLayout:
     return layout
 
 
-def image_in(buffer: Any, layout: ImageLayout) -> tuple[Image, bool]:
-    """The samples of a GenTL buffer, a view of the layout's shape, and whether they are complete.
+def image_in(buffer: Any, layout: ImageLayout) -> tuple[Image, str]:
+    """The samples of a GenTL buffer, a view of the layout's shape, and what is wrong with them: empty for nothing.
 
     The height is the buffer's own, for a camera may deliver fewer lines. A buffer of which too little arrived to know
-    its size is read as a whole.
+    its size, or whose image has another size than the camera was configured to, is read as if it had the right one.
+
+    Returns:
+        uint8 of the layout's shape but for the height, and one of "incomplete_frame" (says the transport layer),
+        "wrong_payload_size", "torn_frame" (a part of the buffer was not written), "".
     """
-    try:
-        height_px, offset_bytes, padding_bytes = buffer.height, buffer.image_offset, buffer.padding_x
-        is_complete = bool(buffer.is_complete())
-    except gentl.NotAvailableException:
-        height_px, offset_bytes, padding_bytes, is_complete = layout.height_px, 0, 0, False
     row_bytes = layout.pixel_format.row_bytes(layout.width_px)
-    stride_bytes = row_bytes + padding_bytes
-    samples = np.frombuffer(buffer.raw_buffer, np.uint8, height_px * stride_bytes, offset_bytes)
-    rows = samples.reshape(height_px, stride_bytes)[:, :row_bytes]
-    return rows.reshape(height_px, *layout.shape[1:]), is_complete
+    height_px, offset_bytes, stride_bytes, fault = layout.height_px, 0, row_bytes, ""
+    memory = memory_of(buffer.raw_buffer)
+    try:
+        told_px, told_offset_bytes, told_stride_bytes = buffer.height, buffer.image_offset, row_bytes + buffer.padding_x
+        end_bytes = told_offset_bytes + told_px * told_stride_bytes
+        if not buffer.is_complete():
+            fault = "incomplete_frame"
+        if buffer.width != layout.width_px or told_px > layout.height_px or end_bytes > len(memory):
+            fault = "wrong_payload_size"
+        else:
+            height_px, offset_bytes, stride_bytes = told_px, told_offset_bytes, told_stride_bytes
+            if not fault:
+                # What lies before the image or between its rows may never be written.
+                is_whole = told_offset_bytes == 0 and told_stride_bytes == row_bytes
+                fault = _silent_fault(buffer, end_bytes, memory[: end_bytes if is_whole else 0])
+    except gentl.NotAvailableException:
+        fault = "incomplete_frame"
+    height_px = min(height_px, (len(memory) - offset_bytes) // stride_bytes)
+    rows = memory[offset_bytes : offset_bytes + height_px * stride_bytes].reshape(height_px, stride_bytes)
+    return rows[:, :row_bytes].reshape(height_px, *layout.shape[1:]), fault
+
+
+def _silent_fault(buffer: Any, end_bytes: int, image_memory: Image) -> str:
+    """What is wrong with an image that the transport layer calls complete."""
+    try:
+        is_size_right = buffer.size_filled >= end_bytes and not buffer.has_received_larger_payload()
+    except gentl.GenericException:  # not every producer tells
+        is_size_right = True
+    if not is_size_right:
+        return "wrong_payload_size"
+    return "torn_frame" if has_marks(image_memory) else ""
 
 
 def timestamp_ns(buffer: Any) -> int | None:

@@ -1,7 +1,8 @@
 """What the grabber process and its parent say to each other over their pipe.
 
 Child to parent: `StateChanged`, `CameraInfo`, `RingGeometry` (followed by the ring's descriptor), `FrameHeader`,
-`FramesMissing`, `TriggerFailed`, or an `InputError` that ends it. Parent to child: a trigger's id, or None to end.
+`FramesMissing`, `TriggerFailed`, `SignOfLife`, or an `InputError` that ends it. Parent to child: a trigger's id, or
+None to end.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.cameras.camera import CameraInfo, FramesMissing, StateChanged, TriggerFailed
 from edge.cameras.ring import RingGeometry
+from edge.cameras.statistics import SignOfLife
 from edge.errors import InputError
 from edge.pixel_format import PixelFormat
 
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
-    """A frame without its samples, which lie in the ring's slot `ring_slot`. Fields as in `edge.frame.Frame`."""
+    """A frame without its samples, which lie in the ring's slot `ring_slot`. Fields as in `edge.frame.Frame`.
+
+    `latency_ns` is that of `CameraStatistics`; None when it is not known.
+    """
 
     ring_slot: int
     shape: tuple[int, ...]
@@ -34,6 +39,10 @@ class FrameHeader:
     received_utc_ns: int
     exposure_us: float | None
     is_complete: bool
+    fault: str
+    latency_ns: int | None
 
 
-GrabberMessage = StateChanged | CameraInfo | RingGeometry | FrameHeader | FramesMissing | TriggerFailed | InputError
+GrabberMessage = (
+    StateChanged | CameraInfo | RingGeometry | FrameHeader | FramesMissing | TriggerFailed | SignOfLife | InputError
+)

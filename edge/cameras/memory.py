@@ -9,6 +9,7 @@ import numpy as np
 
 from edge.cameras.camera import CameraEvent, CameraInfo, CameraState, FrameArrived, StateChanged
 from edge.cameras.ring import RingGeometry, create_ring
+from edge.cameras.statistics import CameraStatistics
 from edge.frame import Frame, Image
 from edge.pixel_format import PixelFormat, Storage
 
@@ -46,6 +47,10 @@ class MemoryCamera:
     @property
     def info(self) -> CameraInfo | None:
         return None
+
+    @property
+    def statistics(self) -> CameraStatistics:
+        return CameraStatistics(delivered=self._given)
 
     def start(self, timeout_s: float) -> None:
         """Nothing to do."""

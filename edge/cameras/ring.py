@@ -72,6 +72,10 @@ class Ring:
         """Grabber: the slot is filled; its number goes to the consumer by another way."""
         self._hand_over(slot, Owner.GRABBER, Owner.IN_TRANSIT)
 
+    def give_back(self, slot: int) -> None:
+        """Grabber: the slot is not needed after all."""
+        self._hand_over(slot, Owner.GRABBER, Owner.FREE)
+
     def accept(self, slot: int) -> None:
         """Consumer: the slot's number arrived."""
         self._hand_over(slot, Owner.IN_TRANSIT, Owner.CONSUMER)

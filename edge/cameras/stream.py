@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from edge.cameras.acquirer import Acquirer
 from edge.cameras.camera import FramesMissing, TriggerFailed
+from edge.cameras.clock import combine, read_between
 from edge.cameras.layout import ImageLayout, image_in, timestamp_ns
 from edge.cameras.link import FrameHeader
 from edge.cameras.ring import RingGeometry, create_ring
+from edge.cameras.sequence import DUPLICATE, STALE, FrameSequence
+from edge.cameras.statistics import SignOfLife
 from edge.config import GenicamConfig
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 WAIT_S = 0.05
 SLOT_POLL_S = 0.001
 HEARTBEAT_S = 0.5
+CLOCK_EVERY_S = 10.0
+# A clock known worse than this tells no latency.
+CLOCK_LIMIT_NS = 5_000_000
 
 
 class Stream:
@@ -32,7 +38,8 @@ class Stream:
     Waiting in the producer costs far less than polling it, whose every miss is an exception, and wakes at once.
 
     A trigger that got no frame in time is followed by a restart of the acquisition, so that a late frame can never be
-    taken for the answer to the next trigger. Frames that nobody asked for have no trigger.
+    taken for the answer to the next trigger. Neither is a frame that came before, or was exposed before the trigger:
+    the trigger waits on for its own. Frames that nobody asked for have no trigger.
     """
 
     def __init__(
@@ -46,14 +53,25 @@ class Stream:
         self._requests: deque[int] = deque()
         self._deadline_s: float | None = None  # of the first request
         self._is_exposing = False
-        self._last_frame_id: int | None = None
-        self._alive_at_s = time.monotonic()
+        self._fired_ns = 0
+        self._refused = ""  # what came instead of the frame asked for
+        self._faults = {DUPLICATE: 0, STALE: 0}
+        self._underruns_before = 0
+        self._alive_at_s = self._sign_due_s = time.monotonic()
         geometry = RingGeometry(config.ring_slots, math.prod(layout.shape))
         self._ring, descriptor = create_ring(geometry)
         link.send(geometry)
         reduction.send_handle(link, descriptor, os.getppid())
         os.close(descriptor)
-        acquirer.start()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sequence = FrameSequence()
+        self._clock = self._acquirer.read_clock()
+        self._can_latch = self._clock is not None
+        self._clock_due_s = time.monotonic() + CLOCK_EVERY_S
+        self._began_ns = time.monotonic_ns()
+        self._acquirer.start()
 
     def step(self) -> bool:
         """Wait once and do what came; False when the parent wants to end.
@@ -79,7 +97,24 @@ class Stream:
         elif now_s > self._alive_at_s + HEARTBEAT_S:
             self._acquirer.check_alive()
             self._alive_at_s = now_s
+        if now_s >= self._sign_due_s:
+            self._sign_due_s = now_s + HEARTBEAT_S
+            self._give_sign()
         return True
+
+    def _give_sign(self) -> None:
+        now_ns = time.monotonic_ns()
+        if self._can_latch and now_ns > self._clock_due_s * 1e9 and (read := self._acquirer.read_clock()) is not None:
+            self._clock = combine(self._clock, read)
+            self._clock_due_s = now_ns / 1e9 + CLOCK_EVERY_S
+        self._link.send(
+            SignOfLife(
+                duplicates=self._faults[DUPLICATE],
+                stale=self._faults[STALE],
+                underruns=self._underruns_before + self._acquirer.underruns,
+                clock_uncertainty_ns=None if self._clock is None else self._clock.at(now_ns).uncertainty_ns,
+            )
+        )
 
     def _receive_requests(self) -> bool:
         wait_s = 0.0
@@ -103,6 +138,7 @@ class Stream:
         if self._deadline_s is None:
             self._deadline_s = time.monotonic() + self._frame_timeout_s
         if self._ring.has_free_slot:
+            self._fired_ns = time.monotonic_ns()
             self._acquirer.fire()
             self._is_exposing = True
 
@@ -110,9 +146,11 @@ class Stream:
         self._acquirer.check_alive()
         timeout = f"within {self._frame_timeout_s * 1e3:g} ms"
         if self._is_exposing:
-            self._link.send(TriggerFailed(self._answered(), f"the camera sent no frame {timeout}"))
+            reason = self._refused or f"the camera sent no frame {timeout}"
+            self._link.send(TriggerFailed(self._answered(), reason))
+            self._underruns_before += self._acquirer.underruns
             self._acquirer.stop()
-            self._acquirer.start()
+            self._begin()
         else:
             slots = self._ring.geometry.slots
             self._link.send(TriggerFailed(self._answered(), f"none of the {slots} frames held was released {timeout}"))
@@ -120,6 +158,7 @@ class Stream:
     def _answered(self) -> int:
         self._is_exposing = False
         self._deadline_s = None
+        self._refused = ""
         return self._requests.popleft()
 
     def _deliver(self, buffer: Any) -> None:
@@ -128,14 +167,18 @@ class Stream:
         if slot is None:  # the consumer is behind: the next frame delivered shows the gap
             self._acquirer.requeue(buffer)
             return
-        image, is_complete = image_in(buffer, self._layout)
-        self._ring.image(slot, image.shape)[...] = image
         frame_id, camera_ns = int(buffer.frame_id), timestamp_ns(buffer)
+        fault = self._follow(frame_id, camera_ns, received_monotonic_ns)
+        if fault and self._is_exposing:
+            self._refused = fault
+            self._ring.give_back(slot)
+            self._acquirer.requeue(buffer)
+            return
+        image, image_fault = image_in(buffer, self._layout)
+        self._ring.image(slot, image.shape)[...] = image
         self._acquirer.requeue(buffer)
         self._ring.pass_on(slot)
-        if self._last_frame_id is not None and frame_id > self._last_frame_id + 1:
-            self._link.send(FramesMissing(frame_id - self._last_frame_id - 1, self._last_frame_id + 1))
-        self._last_frame_id = frame_id
+        latency_ns = self._latency_ns(camera_ns, received_monotonic_ns)
         self._link.send(
             FrameHeader(
                 ring_slot=slot,
@@ -147,6 +190,35 @@ class Stream:
                 received_monotonic_ns=received_monotonic_ns,
                 received_utc_ns=received_utc_ns,
                 exposure_us=self._layout.exposure_us,
-                is_complete=is_complete,
+                is_complete=not image_fault,
+                fault=fault or image_fault,
+                latency_ns=latency_ns,
             )
         )
+
+    def _follow(self, frame_id: int, camera_ns: int | None, received_ns: int) -> str:
+        """Place the frame in order and time; returns what is wrong with its place."""
+        step = self._sequence.follow(frame_id, camera_ns)
+        if step.missing:
+            first_id = frame_id - step.missing
+            self._link.send(FramesMissing(step.missing, first_id if first_id >= 0 else first_id + 2**16))
+        fault = step.fault or (STALE if self._is_before_trigger(camera_ns, received_ns) else "")
+        if fault:
+            self._faults[fault] += 1
+        return fault
+
+    def _is_before_trigger(self, camera_ns: int | None, received_ns: int) -> bool:
+        if camera_ns is None:
+            return False
+        seen = read_between(camera_ns, self._began_ns, received_ns)
+        if self._clock is not None and not self._clock.agrees_with(seen):
+            self._can_latch = False  # what is latched is another clock than the frames', or it was set
+        self._clock = combine(self._clock, seen)
+        return self._is_exposing and self._clock.latest_ns(camera_ns) < self._fired_ns
+
+    def _latency_ns(self, camera_ns: int | None, received_ns: int) -> int | None:
+        if self._is_exposing:
+            return received_ns - self._fired_ns
+        if camera_ns is None or self._clock is None or self._clock.uncertainty_ns > CLOCK_LIMIT_NS:
+            return None
+        return received_ns - self._clock.host_ns(camera_ns)
