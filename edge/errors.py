@@ -14,6 +14,7 @@ TfanetEdgeError             carries what is wrong (with the value) and what to d
     EngineLostError         it will not work again in this process
   DeliveryError             the broker refused the connection or a message
   OutboxError               the outbox file cannot be opened or written
+  MessageError              a received message breaks the published rules
 """
 
 from __future__ import annotations
@@ -86,3 +87,7 @@ class DeliveryError(TfanetEdgeError):
 
 class OutboxError(TfanetEdgeError):
     """The outbox file cannot be opened or written."""
+
+
+class MessageError(TfanetEdgeError):
+    """A received message breaks the published rules."""

@@ -1,0 +1,232 @@
+"""Verdicts from MQTT, as a loop: every one once, in order, with a word about those that never came."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+from edge.consumer.bitmap import Bitmap
+from edge.consumer.mask_pairs import MaskPairs
+from edge.consumer.order import Missing, Ordering, Output, Position, ReplayRequest
+from edge.consumer.parsing import parse_verdict
+from edge.consumer.sequencer import Sequencer
+from edge.consumer.session import Arrival, Broker, Fault, Notice, Session, Stop
+from edge.consumer.verdict import Station, Verdict
+from edge.errors import MessageError
+
+_WAIT_S = 0.2
+_MASK_MAX_BYTES = 1 << 20
+_MASK_TOPIC = re.compile(r"/mask/([^/]+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class BadMessage:
+    """A message, or an inline mask, that breaks the published rules, and how. `source` is its topic."""
+
+    source: str
+    payload: bytes
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Since the start.
+
+    Attributes:
+        verdicts: handed over.
+        repeated: dropped, since they had been handed over or held already.
+        foreign: replays that another receiver asked for.
+        bad: messages that break the published rules.
+        missing: verdicts given up, whether they came later or not.
+        requests: replays asked for.
+    """
+
+    verdicts: int = 0
+    repeated: int = 0
+    foreign: int = 0
+    bad: int = 0
+    missing: int = 0
+    requests: int = 0
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+class Consumer:
+    """An iterator over verdicts; a context manager around the connection.
+
+    A message is acknowledged when the verdict after it is asked for: what was being handled when the program died comes
+    again. Verdicts that wait behind a gap are acknowledged while they wait; a program that must not lose them either
+    resumes after those that it has kept (`positions_after`), and asks the station for the rest.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        stations: str = "tfanet/v1/+/+/+/+",
+        *,
+        ordering: Ordering = Ordering(),  # noqa: B008 - immutable
+        resume: Iterable[Position] = (),
+        from_start: bool = False,
+        on_missing: Callable[[Missing], None] = _ignore,
+        on_bad: Callable[[BadMessage], None] = _ignore,
+        on_notice: Callable[[str], None] = _ignore,
+        on_mask: Callable[[Verdict, Bitmap], None] | None = None,
+    ) -> None:
+        """Prepare; entering the context connects.
+
+        Args:
+            broker: where to connect, and the name of the session.
+            stations: root topic of one station, or a filter for several.
+            ordering: whether and how long to wait for what is missing.
+            resume: where an earlier run of the program ended.
+            from_start: the first boot heard of is wanted from its first verdict: what is missing is asked for.
+            on_missing: told of verdicts that were given up, before the verdicts behind them are handed over.
+            on_bad: told of each message that breaks the published rules.
+            on_notice: told, in a few words, of what becomes of the connection.
+            on_mask: given each mask with its verdict, whether it came inline or as a message of its own.
+
+        All of them are called by the thread that iterates; what they raise ends the iteration.
+        """
+        topics = (f"{stations}/verdict", f"{stations}/mask/+") if on_mask is not None else (f"{stations}/verdict",)
+        self._session = Session(broker, topics)
+        self._sequencer = Sequencer(ordering, resume, from_start=from_start)
+        self._masks = MaskPairs()
+        self._on_missing, self._on_bad, self._on_notice, self._on_mask = on_missing, on_bad, on_notice, on_mask
+        self._outputs: deque[Output] = deque()
+        self._in_hand: Arrival | None = None
+        self._stopping = False
+        self._wait_at_s = 0.0
+        self._verdicts = self._bad = self._missing = self._requests = 0
+
+    def __enter__(self) -> Consumer:
+        self._session.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+    def __iter__(self) -> Iterator[Verdict]:
+        return self
+
+    def __next__(self) -> Verdict:
+        """The next verdict, whenever it comes.
+
+        Raises:
+            StopIteration: after `stop`, and after what was held has been handed over.
+            ValueError: the broker's address cannot be one.
+        """
+        while True:
+            while self._outputs:
+                output = self._outputs.popleft()
+                if isinstance(output, Verdict):
+                    return self._handed_over(output)
+                self._tell(output)
+            if self._in_hand is not None:
+                self._session.acknowledge(self._in_hand)
+                self._in_hand = None
+            if self._stopping:
+                raise StopIteration
+            self._receive()
+
+    def run(self, callback: Callable[[Verdict], None]) -> None:
+        """Call `callback` with each verdict, until `stop`. What it raises ends the loop."""
+        for verdict in self:
+            callback(verdict)
+
+    def stop(self) -> None:
+        """End the iteration; what is held is handed over first. From any thread, a hook or a signal handler."""
+        self._session.stop()
+
+    @property
+    def counts(self) -> Counts:
+        """Figures since the start."""
+        return Counts(
+            self._verdicts,
+            self._sequencer.repeated,
+            self._sequencer.foreign,
+            self._bad,
+            self._missing,
+            self._requests,
+        )
+
+    def _receive(self) -> None:
+        news = self._session.next(_WAIT_S)
+        match news:
+            case Arrival():
+                self._in_hand = news
+                self._read(news)
+            case Notice(text):
+                self._on_notice(text)
+            case Fault(error):
+                raise error
+            case Stop():
+                self._stopping = True
+                self._outputs += self._sequencer.give_up()
+        now_s = time.monotonic()
+        if now_s >= self._wait_at_s and not self._stopping:
+            self._wait_at_s = now_s + _WAIT_S
+            self._outputs += self._sequencer.wait(now_s)
+
+    def _read(self, arrival: Arrival) -> None:
+        topic, payload = arrival.topic, arrival.payload
+        if (found := _MASK_TOPIC.search(topic)) is not None:
+            if len(payload) > _MASK_MAX_BYTES:
+                self._complain(topic, payload, MessageError(f"a mask of {len(payload)} bytes"))
+            else:
+                self._show(self._masks.add_payload(found[1], payload))
+            return
+        try:
+            verdict = parse_verdict(payload)
+            root = topic.removesuffix("/verdict")
+            _check_origin(verdict.station, root)
+        except MessageError as error:
+            self._complain(topic, payload, error)
+            return
+        self._outputs += self._sequencer.accept(root, verdict, time.monotonic())
+
+    def _complain(self, source: str, payload: bytes, error: MessageError) -> None:
+        self._bad += 1
+        self._on_bad(BadMessage(source, payload, str(error)))
+
+    def _handed_over(self, verdict: Verdict) -> Verdict:
+        self._verdicts += 1
+        if self._on_mask is not None:
+            self._show(self._masks.add_verdict(verdict))
+        return verdict
+
+    def _tell(self, output: Missing | ReplayRequest) -> None:
+        if isinstance(output, Missing):
+            self._missing += output.to_seq - output.from_seq + 1
+            self._on_missing(output)
+            return
+        self._requests += 1
+        asked = {"boot_id": output.boot_id, "from_seq": output.from_seq, "to_seq": output.to_seq}
+        self._session.send(f"{output.station}/replay/request", json.dumps(asked).encode())
+
+    def _show(self, pair: tuple[Verdict, bytes | None] | None) -> None:
+        if pair is None or self._on_mask is None:
+            return
+        verdict, payload = pair
+        mask = verdict.mask
+        assert mask is not None
+        try:
+            bitmap = mask.bitmap(payload)
+        except MessageError as error:
+            self._complain(f"mask/{verdict.result_id}", payload or str(mask.counts).encode(), error)
+            return
+        self._on_mask(verdict, bitmap)
+
+
+def _check_origin(station: Station, root: str) -> None:
+    named = f"/{station.site}/{station.area}/{station.line}/{station.station}"
+    if not root.endswith(named):
+        raise MessageError(f"a verdict of '{named[1:]}' came on '{root}'")
