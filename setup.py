@@ -68,6 +68,7 @@ setup(
         "edge": EDGE,
         "jetson": [*EDGE, "pycuda>=2024.1", "tqdm>=4.66,<5"],
         "graphs": GRAPHS,
+        "consumer": ["paho-mqtt>=2.1,<3"],
         "dashboard": DASHBOARD,
         "demo": [*EDGE, *DASHBOARD, *DEMO],
         "training": [*EDGE, *TRAINING],
