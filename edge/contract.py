@@ -10,10 +10,10 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edge.config import Identity
-from edge.notices import MESSAGES, SCHEMA_URIS
+from edge.notices import MESSAGES, REQUESTS, SCHEMA_URIS
 from edge.wire import SCHEMA_VERSION, Topics
 
 _ROOT = Path(__file__).parent.parent
@@ -27,6 +27,7 @@ _LEVELS = {
     "station": "the station on its line",
     "result_id": "result_id of the verdict",
     "code": "which alarm",
+    "action": "what is asked for",
 }
 
 Json = dict[str, Any]
@@ -34,7 +35,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One topic: its message, QoS and retain flag."""
+    """One topic: its message, QoS and retain flag; the station sends on it unless it receives."""
 
     name: str
     address: str
@@ -42,10 +43,11 @@ class Channel:
     qos: int
     retain: bool
     summary: str
+    action: Literal["send", "receive"] = "send"
 
 
 def channels() -> list[Channel]:
-    """Every topic the station publishes on, with placeholders for the levels."""
+    """Every topic the station publishes or listens on, with placeholders for the levels."""
     topics = Topics(
         Identity.model_construct(prefix="{prefix}", site="{site}", area="{area}", line="{line}", station="{station}")
     )
@@ -60,6 +62,8 @@ def channels() -> list[Channel]:
         Channel("alarm", topics.alarm("{code}"), "alarm", 1, True, "retained while active; empty payload clears"),
         Channel("event", topics.event, "event", 1, False, "audit trail"),
         Channel("metrics", topics.metrics, "metrics", 0, False, "figures"),
+        Channel("commandResult", topics.command_result, "command_result", 1, False, "what became of a command"),
+        Channel("command", topics.command("{action}"), "command", 1, False, "see mqtt.md for actions", "receive"),
     ]
 
 
@@ -76,6 +80,15 @@ def json_schema(name: str) -> Json:
     }
 
 
+def request_schema(name: str) -> Json:
+    """JSON Schema of a message that the station takes; what is not in it is refused."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:tfanet-edge:{name}:1",
+        **REQUESTS[name].model_json_schema(by_alias=True, mode="validation"),
+    }
+
+
 def asyncapi() -> Json:
     """The AsyncAPI 3.0 document; payload schemas are referred to as files."""
     listed = channels()
@@ -89,14 +102,17 @@ def asyncapi() -> Json:
         },
         "defaultContentType": "application/json",
         "channels": {channel.name: _channel(channel) for channel in listed},
-        "operations": {f"send{channel.name[0].upper()}{channel.name[1:]}": _operation(channel) for channel in listed},
-        "components": {"messages": {name: _message(name) for name in (*MESSAGES, "mask")}},
+        "operations": {
+            f"{channel.action}{channel.name[0].upper()}{channel.name[1:]}": _operation(channel) for channel in listed
+        },
+        "components": {"messages": {name: _message(name) for name in (*MESSAGES, *REQUESTS, "mask")}},
     }
 
 
 def files() -> dict[Path, str]:
     """Every generated file, relative to the project, and its content."""
-    documents = {_SCHEMAS / f"{name}.json": json_schema(name) for name in MESSAGES} | {_ASYNCAPI: asyncapi()}
+    documents = {_SCHEMAS / f"{name}.json": json_schema(name) for name in MESSAGES}
+    documents |= {_SCHEMAS / f"{name}.json": request_schema(name) for name in REQUESTS} | {_ASYNCAPI: asyncapi()}
     return {path: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for path, document in documents.items()}
 
 
@@ -133,7 +149,7 @@ def _channel(channel: Channel) -> Json:
 
 def _operation(channel: Channel) -> Json:
     return {
-        "action": "send",
+        "action": channel.action,
         "channel": {"$ref": f"#/channels/{channel.name}"},
         "summary": channel.summary,
         "messages": [{"$ref": f"#/channels/{channel.name}/messages/{channel.message}"}],
@@ -146,7 +162,7 @@ def _message(name: str) -> Json:
         return {"name": name, "contentType": "application/octet-stream", "summary": "COCO run lengths, or a 1-bit PNG"}
     return {
         "name": name,
-        "title": MESSAGES[name].__name__,
+        "title": (MESSAGES | REQUESTS)[name].__name__,
         "contentType": "application/json",
         "payload": {
             "schemaFormat": "application/schema+json;version=draft-2020-12",

@@ -116,6 +116,30 @@ class Metrics(WireModel):
     values: dict[str, float]
 
 
+class Command(WireModel):
+    """On `cmd/{action}`: asks the station for something. Unlike what it publishes, unknown fields are refused."""
+
+    schema_uri: Literal["urn:tfanet-edge:command:1"] = Field(default="urn:tfanet-edge:command:1", alias="schema")
+    command_id: PrintableId = Field(description="chosen by the sender, a new one for each command")
+    ts: UtcText = Field(description="when it was made; refused when it is far from the station's clock")
+
+
+class CommandResult(WireModel):
+    """On `cmd/result`: what became of a command."""
+
+    schema_uri: Literal["urn:tfanet-edge:command_result:1"] = Field(
+        default="urn:tfanet-edge:command_result:1", alias="schema"
+    )
+    schema_version: SchemaVersion = SCHEMA_VERSION
+    boot_id: Ulid
+    ts: UtcText
+    command_id: PrintableId | None = Field(description="as in the command; null when it could not be read")
+    action: Reason = Field(description="last level of the command's topic")
+    result: Literal["done", "refused"]
+    reason: Reason | None = Field(description="why it was refused")
+    values: dict[str, float | Reason] = Field(description="what was asked for; names of figures end in their unit")
+
+
 class PlcRecord(WireModel):
     """On `plc`: the verdict, flat and at most 256 bytes."""
 
@@ -136,7 +160,9 @@ MESSAGES: dict[str, type[WireModel]] = {
     "alarm": Alarm,
     "event": Event,
     "metrics": Metrics,
+    "command_result": CommandResult,
 }
+REQUESTS: dict[str, type[WireModel]] = {"command": Command}
 SCHEMA_URIS: dict[str, str] = {name: f"urn:tfanet-edge:{name}:1" for name in MESSAGES}
 
 

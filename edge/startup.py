@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from edge.bundle import Bundle, load_bundle
 from edge.cameras.camera import Camera
 from edge.cameras.folder import FolderCamera
 from edge.cameras.genicam import GenicamCamera
+from edge.commands import COMMAND_MAX_BYTES, CommandDesk
 from edge.config import FolderConfig, StationConfig, load_config
 from edge.dashboard.server import Dashboard
 from edge.engines.choice import open_engine
@@ -60,6 +62,7 @@ def open_station(config: StationConfig, *, is_simulated: bool) -> Iterator[Stati
         reporter = _new_reporter(config, bundle, engine, is_simulated)
         topics = Topics(config.identity)
         publisher = Publisher(config.mqtt, topics, outbox, boot_id=reporter.boot_id, version=reporter.version)
+        desk = _open_desk(config, publisher, topics, reporter.boot_id)
         publisher.set_state(StateName.PREOPERATIONAL, "checking the engine")
         publisher.start()
         resources.callback(publisher.stop)
@@ -67,7 +70,9 @@ def open_station(config: StationConfig, *, is_simulated: bool) -> Iterator[Stati
         _log.info("%d golden vectors reproduced within %.1e", golden.vectors, golden.map_error)
         resources.callback(camera.stop)
         notifier = Notifier(os.environ)
-        yield Station(config, bundle, camera, engine, ring, reporter, outbox, publisher, topics, notifier)
+        station = Station(config, bundle, camera, engine, ring, reporter, outbox, publisher, topics, notifier)
+        desk.offer("state", lambda: _state_values(station))
+        yield station
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -116,6 +121,25 @@ def _handle(arguments: argparse.Namespace) -> int:
             _log.info("page at %s", resources.enter_context(open_dashboard(station, config)))
         station.run(stop)
     return 0
+
+
+def _open_desk(config: StationConfig, publisher: Publisher, topics: Topics, boot_id: str) -> CommandDesk:
+    desk = CommandDesk(boot_id, lambda result: publisher.answer(topics.command_result, "command_result", result))
+    desk.offer("outbox", lambda: {key: float(value) for key, value in asdict(publisher.stats()).items()})
+    if config.mqtt.accept_commands:
+        publisher.listen(topics.command("+"), desk.receive, COMMAND_MAX_BYTES)
+    return desk
+
+
+def _state_values(station: Station) -> dict[str, float | str]:
+    status = station.status()
+    verdicts = {f"verdicts_{kind.lower()}": float(number) for kind, number in station.verdicts.copy().items()}
+    return {
+        "camera": status.camera_state.value,
+        "camera_reason": status.camera_reason,
+        "throughput_hz": status.throughput_per_s,
+        **verdicts,
+    }
 
 
 def _new_camera(config: StationConfig) -> Camera:

@@ -128,6 +128,15 @@ class Topics:
         """Figures, every minute."""
         return f"{self.root}/metrics"
 
+    @property
+    def command_result(self) -> str:
+        """Answers to commands."""
+        return f"{self.root}/cmd/result"
+
+    def command(self, action: str) -> str:
+        """Where `action` is asked for; `+` is every one."""
+        return f"{self.root}/cmd/{action}"
+
     def mask(self, result_id: str) -> str:
         """A mask that does not fit into its verdict, as raw bytes."""
         return f"{self.root}/mask/{result_id}"

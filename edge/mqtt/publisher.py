@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 from edge.config import MqttConfig
 from edge.errors import BrokerAddressError, ConfigError, DeliveryError, OutboxError, TfanetEdgeError
-from edge.mqtt.link import Link, Will
-from edge.mqtt.notice_board import NoticeBoard
+from edge.mqtt.link import Link, Receiver, Will
+from edge.mqtt.notice_board import Notice, NoticeBoard
 from edge.mqtt.session import Session, Tally
 from edge.notices import Alarm, Meta, Metrics, State, StateName, Status
 from edge.outbox import Outbox
@@ -74,6 +74,7 @@ class Publisher:
         self._last_error: TfanetEdgeError | None = None
         self._alarmed_drops = outbox.dropped
         self._alarm_at_s = 0.0
+        self._listeners: list[tuple[str, Receiver, int]] = []
         self._stopping = threading.Event()
         self._stop_at_s = 0.0
         self._bell, self._rope = socket.socketpair()
@@ -97,6 +98,14 @@ class Publisher:
             reconnects=max(0, self._connections - 1),
             pending=self._outbox.count(),
         )
+
+    def listen(self, topic: str, receiver: Receiver, max_bytes: int) -> None:
+        """Hand messages on `topic` to `receiver`, in the publisher's thread (`Link.subscribe`); before `start`."""
+        self._listeners.append((topic, receiver, max_bytes))
+
+    def answer(self, topic: str, kind: str, payload: bytes) -> None:
+        """Publish once with QoS 1, and not from the outbox: an answer is worth nothing after a restart."""
+        self._board.answer(Notice(topic, kind, payload, 1, False))
 
     def start(self) -> None:
         """Start delivering; whether a broker is there does not matter."""
@@ -158,6 +167,8 @@ class Publisher:
             self._connected = True
             self._connections += 1
             self._last_error = None
+            for topic, receiver, max_bytes in self._listeners:
+                link.subscribe(topic, receiver, max_bytes)
             last_topic = self._topics.verdict_last if self._config.publish_last else None
             session = Session(link, self._outbox, self._board, self._tally, last_topic)
             while not self._drained():
