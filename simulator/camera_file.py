@@ -38,7 +38,9 @@ HEADER: Final = np.dtype(
         *((name, f"S{NAME_BYTES}") for name in ("serial", "user_id", "vendor", "model")),
         ("reserved_identity", "V208"),
         *((name, "<u4") for name in ("link", "link_epoch", "stall", "drop_every", "incomplete_every", "line0_pulses")),
-        ("reserved_controls", "V232"),
+        *((name, "<u4") for name in ("duplicate_every", "stale_every", "torn_every", "short_every")),
+        *((name, "<u4") for name in ("feature_delay_ms", "crash", "frame_id_bits", "first_frame_id")),
+        ("reserved_controls", "V200"),
         *((name, "<u8") for name in ("cursor", "exposed", "delivered", "incomplete", "dropped", "underruns")),
         *((name, "<u8") for name in ("ignored_triggers", "acquisitions", "log_count")),
         ("reserved_state", "V184"),
@@ -63,6 +65,10 @@ class Fate(IntEnum):
     INCOMPLETE = 1
     DROPPED = 2
     UNDERRUN = 3
+    DUPLICATE = 4
+    STALE = 5
+    TORN = 6
+    SHORT = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,7 @@ class Exposure:
 
     Attributes:
         acquisition: number of the AcquisitionStart that the frame id counts from; the first is 1.
-        frame_id: counts from 0 in each acquisition; lost frames have one too.
+        frame_id: counts from 0, or from `first_frame_id`, in each acquisition; lost frames have one too.
         image_index: which image was under the camera.
         timestamp_ns: CLOCK_MONOTONIC at the start of the exposure, the frame's timestamp.
         fate: whether the host got it.

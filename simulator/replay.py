@@ -207,6 +207,60 @@ class ReplayCamera:
     def incomplete_every(self, n: int) -> None:
         self._set("incomplete_every", n)
 
+    @property
+    def duplicate_every(self) -> int:
+        """Instead of every n-th frame the one before it comes again, with its id and timestamp; 0 for none."""
+        return self._get("duplicate_every")
+
+    @duplicate_every.setter
+    def duplicate_every(self, n: int) -> None:
+        self._set("duplicate_every", n)
+
+    @property
+    def stale_every(self) -> int:
+        """Every n-th frame shows the image before it, from 1 µs after its exposure, under an id of its own; 0: none."""
+        return self._get("stale_every")
+
+    @stale_every.setter
+    def stale_every(self, n: int) -> None:
+        self._set("stale_every", n)
+
+    @property
+    def torn_every(self) -> int:
+        """Of every n-th frame the second quarter of the rows is not written, and nothing tells so; 0 for none."""
+        return self._get("torn_every")
+
+    @torn_every.setter
+    def torn_every(self, n: int) -> None:
+        self._set("torn_every", n)
+
+    @property
+    def short_every(self) -> int:
+        """Every n-th frame's payload is a row short, though it is not marked as incomplete; 0 for none."""
+        return self._get("short_every")
+
+    @short_every.setter
+    def short_every(self, n: int) -> None:
+        self._set("short_every", n)
+
+    @property
+    def feature_delay_ms(self) -> int:
+        """How long each access to a feature takes; the client's thread waits in the producer."""
+        return self._get("feature_delay_ms")
+
+    @feature_delay_ms.setter
+    def feature_delay_ms(self, delay_ms: int) -> None:
+        self._set("feature_delay_ms", delay_ms)
+
+    def crash(self) -> None:
+        """The next exposure ends the process that has the camera open, with SIGSEGV."""
+        self._set("crash", 1)
+
+    def wrap_frame_ids(self, first_frame_id: int) -> None:
+        """From the next acquisition on, frame ids count from here, and from 65535 to 0."""
+        self._set("first_frame_id", first_frame_id)
+        self._set("frame_id_bits", 16)
+
     # What happened
 
     @property

@@ -19,7 +19,16 @@ enum camera_link {
     LINK_SILENT = 2 /* ports fail, waiting events only time out */
 };
 
-enum frame_fate { FATE_DELIVERED = 0, FATE_INCOMPLETE = 1, FATE_DROPPED = 2, FATE_UNDERRUN = 3 };
+enum frame_fate {
+    FATE_DELIVERED = 0,
+    FATE_INCOMPLETE = 1,
+    FATE_DROPPED = 2,
+    FATE_UNDERRUN = 3,
+    FATE_DUPLICATE = 4,
+    FATE_STALE = 5,
+    FATE_TORN = 6,
+    FATE_SHORT = 7
+};
 
 struct camera_log_entry {
     _Atomic uint64_t sequence; /* position in the log + 1; written last */
@@ -53,7 +62,15 @@ struct camera_header {
     _Atomic uint32_t drop_every; /* bench: every n-th frame is lost, 0 = none */
     _Atomic uint32_t incomplete_every; /* bench: every n-th frame arrives in part, 0 = none */
     _Atomic uint32_t line0_pulses;     /* bench: counts pulses on Line0 */
-    uint8_t reserved_controls[232];
+    _Atomic uint32_t duplicate_every;  /* bench: every n-th frame is the one before once more, 0 = none */
+    _Atomic uint32_t stale_every;      /* bench: every n-th frame shows the past, 0 = none */
+    _Atomic uint32_t torn_every;       /* bench: every n-th frame lacks rows and does not say so, 0 = none */
+    _Atomic uint32_t short_every;      /* bench: every n-th frame lacks its last row and does not say so, 0 = none */
+    _Atomic uint32_t feature_delay_ms; /* bench: how long every access to a feature takes */
+    _Atomic uint32_t crash;            /* both: 1 = the next exposure ends the process; cleared when it does */
+    _Atomic uint32_t frame_id_bits;    /* bench: 16 = frame ids wrap from 65535 to 0, 0 = they never wrap */
+    _Atomic uint32_t first_frame_id;   /* bench: of each acquisition */
+    uint8_t reserved_controls[200];
 
     _Atomic uint64_t cursor; /* both: the next image to be exposed */
     _Atomic uint64_t exposed; /* device, as all below */

@@ -85,6 +85,13 @@ static GC_ERROR read_id(const struct port *port, uint64_t address, void *target,
     return GC_ERR_SUCCESS;
 }
 
+/* A slow device: its client waits, its sensor goes on. */
+static void take_time(const struct device *device) {
+    uint64_t delay_ns = (uint64_t)atomic_load(&device->file.header->feature_delay_ms) * 1000000u;
+    uint64_t deadline_ns = now_ns() + delay_ns;
+    while (now_ns() < deadline_ns) producer_wait_until(deadline_ns);
+}
+
 static GC_ERROR read_port(void *handle, uint64_t address, void *target, size_t *size) {
     struct port port;
     GC_ERROR code = describe(handle, &port);
@@ -97,6 +104,7 @@ static GC_ERROR read_port(void *handle, uint64_t address, void *target, size_t *
         memcpy(target, port.xml + (address - XML_ADDRESS), *size);
         return GC_ERR_SUCCESS;
     }
+    if (port.remote != NULL) take_time(port.remote);
     return port.remote != NULL ? registers_read(port.remote, address, target, *size)
                                : read_id(&port, address, target, *size);
 }
@@ -107,6 +115,7 @@ static GC_ERROR write_port(void *handle, uint64_t address, const void *source, c
     if (code != GC_ERR_SUCCESS) return code;
     if (source == NULL || size == NULL) return fail(GC_ERR_INVALID_PARAMETER, "buffer and size must not be NULL");
     if (port.remote == NULL) return fail(GC_ERR_ACCESS_DENIED, "the port '%s' is read-only", port.name);
+    take_time(port.remote);
     code = device_check(port.remote);
     return code == GC_ERR_SUCCESS ? registers_write(port.remote, address, source, *size) : code;
 }

@@ -78,6 +78,7 @@ struct device {
     bool trigger_pending;
     uint32_t pulses_seen;
     uint64_t next_frame_id;
+    struct camera_log_entry previous; /* the frame before; sequence is 0 when there is none */
     uint64_t next_start_ns; /* of a free-running exposure */
 };
 

@@ -20,8 +20,7 @@ void registers_reset(struct device *device) {
 }
 
 uint64_t payload_bytes(const struct registers *registers) {
-    return (uint64_t)registers->region.width_px * registers->region.height_px *
-           bytes_per_pixel(registers->pixel_format);
+    return (uint64_t)registers->region.height_px * row_bytes(registers->pixel_format, registers->region.width_px);
 }
 
 static union value integer(uint64_t value) { return (union value){.integer = (int64_t)value}; }
@@ -105,8 +104,8 @@ static GC_ERROR set_offset(uint32_t *target, int64_t value, uint32_t sensor_px, 
 }
 
 static GC_ERROR set_pixel_format(struct device *device, int64_t value) {
-    bool is_colour = device->file.header->pixel_format == PFNC_RGB8;
-    if (value != PFNC_MONO8 && !(is_colour && (value == PFNC_RGB8 || value == PFNC_BAYER_RG8)))
+    if (value < 0 || value > UINT32_MAX ||
+        !has_format((uint32_t)value, device->file.header->pixel_format == PFNC_RGB8))
         return fail(GC_ERR_INVALID_VALUE, "this camera has no pixel format 0x%llx", (unsigned long long)value);
     device->registers.pixel_format = (uint32_t)value;
     return GC_ERR_SUCCESS;

@@ -1,10 +1,13 @@
 /* The sensor: one thread per running stream that waits for a trigger, exposes, reads out and delivers. */
 #include "producer.h"
 
+#include <signal.h>
+
 #define IDLE_POLL_NS 5000000u /* how often a changed link, stall or trigger mode is looked at */
 #define LINE_POLL_NS 500000u  /* how late a pulse on Line0 may be noticed */
 #define CATCH_UP_NS 50000000u /* how far a free run may be behind its schedule before it starts a new one */
 #define READOUT_NS_PER_PIXEL 1u
+#define STALE_STEP_NS 1000u /* a stale frame comes from so soon after the one before it */
 
 static void accept_triggers(struct device *device, uint32_t count) {
     bool accepted = count > 0 && !device->is_exposing && !device->trigger_pending;
@@ -36,7 +39,8 @@ void sensor_start(struct device *device) {
     device->registers.is_acquiring = true;
     device->trigger_pending = false;
     device->pulses_seen = atomic_load(&header->line0_pulses);
-    device->next_frame_id = 0;
+    device->next_frame_id = atomic_load(&header->first_frame_id);
+    device->previous = (struct camera_log_entry){0};
     device->next_start_ns = 0;
     atomic_fetch_add(&header->acquisitions, 1);
 }
@@ -81,13 +85,38 @@ static bool is_triggered(struct device *device, uint64_t *look_again_ns) {
 
 static bool is_every(uint64_t frame_id, uint32_t n) { return n != 0 && (frame_id + 1) % n == 0; }
 
-static void read_out(struct buffer *buffer, const struct rendering *job, bool incomplete) {
+static enum frame_fate choose_fate(const struct device *device, uint64_t frame_id) {
+    const struct camera_header *header = device->file.header;
+    bool has_previous = device->previous.sequence != 0;
+    if (is_every(frame_id, atomic_load(&header->drop_every))) return FATE_DROPPED;
+    if (is_every(frame_id, atomic_load(&header->incomplete_every))) return FATE_INCOMPLETE;
+    if (is_every(frame_id, atomic_load(&header->torn_every))) return FATE_TORN;
+    if (is_every(frame_id, atomic_load(&header->short_every))) return FATE_SHORT;
+    if (has_previous && is_every(frame_id, atomic_load(&header->duplicate_every))) return FATE_DUPLICATE;
+    if (has_previous && is_every(frame_id, atomic_load(&header->stale_every))) return FATE_STALE;
+    return FATE_DELIVERED;
+}
+
+/* What the frame claims to be. */
+static struct frame stamp(const struct device *device, const struct camera_log_entry *entry, enum frame_fate fate) {
+    bool has_16_bits = atomic_load(&device->file.header->frame_id_bits) == 16;
+    struct frame frame = {.id = entry->frame_id, .timestamp_ns = entry->timestamp_ns};
+    if (fate == FATE_DUPLICATE) frame.id = device->previous.frame_id;
+    if (fate == FATE_DUPLICATE) frame.timestamp_ns = device->previous.timestamp_ns;
+    if (fate == FATE_STALE) frame.timestamp_ns = device->previous.timestamp_ns + STALE_STEP_NS;
+    if (has_16_bits) frame.id &= 0xFFFFu;
+    return frame;
+}
+
+static void read_out(struct buffer *buffer, const struct rendering *job, enum frame_fate fate) {
     const struct region *region = &job->region;
-    size_t row_bytes = (size_t)region->width_px * bytes_per_pixel(job->format);
+    size_t bytes = row_bytes(job->format, region->width_px);
     struct frame *frame = &buffer->frame;
-    uint32_t rows = incomplete ? region->height_px / 2 : region->height_px;
-    frame->is_too_large = row_bytes * region->height_px > buffer->bytes;
+    uint32_t rows = fate == FATE_INCOMPLETE ? region->height_px / 2 : region->height_px;
+    frame->is_too_large = bytes * region->height_px > buffer->bytes;
     if (frame->is_too_large) rows = 0;
+    uint32_t end = fate == FATE_SHORT && rows > 0 ? rows - 1 : rows;
+    uint32_t tear_from = fate == FATE_TORN ? rows / 4 : end, tear_to = fate == FATE_TORN ? rows / 2 : end;
 
     frame->pixel_format = job->format;
     frame->x_px = region->x_px;
@@ -95,7 +124,7 @@ static void read_out(struct buffer *buffer, const struct rendering *job, bool in
     frame->width_px = region->width_px;
     frame->height_px = region->height_px;
     frame->delivered_rows = rows;
-    frame->filled_bytes = row_bytes * rows;
+    frame->filled_bytes = bytes * end;
     frame->is_incomplete = rows < region->height_px;
     frame->is_present = rows > 0;
 
@@ -103,7 +132,8 @@ static void read_out(struct buffer *buffer, const struct rendering *job, bool in
     buffer->state = BUFFER_ACQUIRING;
     uint8_t *memory = buffer->memory;
     producer_unlock();
-    render(job, memory, rows);
+    render(job, memory, 0, tear_from);
+    render(job, memory, tear_to, end);
     producer_lock();
 }
 
@@ -124,7 +154,10 @@ static void take_frame(struct stream *stream) {
                                      .timestamp_ns = now_ns(),
                                      .image_index = camera_file_next_image(header),
                                      .acquisition = (uint32_t)atomic_load(&header->acquisitions)};
-    struct rendering job = {.source = device->file.images + entry.image_index * header->image_bytes,
+    enum frame_fate fate = choose_fate(device, entry.frame_id);
+    bool shows_previous = fate == FATE_DUPLICATE || fate == FATE_STALE;
+    uint32_t shown = shows_previous ? device->previous.image_index : entry.image_index;
+    struct rendering job = {.source = device->file.images + shown * header->image_bytes,
                             .source_format = header->pixel_format,
                             .source_width_px = header->width,
                             .format = device->registers.pixel_format,
@@ -135,34 +168,35 @@ static void take_frame(struct stream *stream) {
     uint64_t pixels = (uint64_t)job.region.width_px * job.region.height_px;
     stream->started += 1;
     atomic_fetch_add(&header->exposed, 1);
+    if (atomic_exchange(&header->crash, 0) != 0) raise(SIGSEGV);
     device->is_exposing = true;
     bool goes_on = wait_until(stream, exposed_ns);
     look_at_line(device);
     device->is_exposing = false;
     if (!goes_on) return;
 
-    bool drop = is_every(entry.frame_id, atomic_load(&header->drop_every));
-    bool incomplete = is_every(entry.frame_id, atomic_load(&header->incomplete_every));
-    struct buffer *buffer = drop ? NULL : queue_pop(&stream->input);
+    struct buffer *buffer = fate == FATE_DROPPED ? NULL : queue_pop(&stream->input);
     if (buffer != NULL) {
-        buffer->frame = (struct frame){.id = entry.frame_id, .timestamp_ns = entry.timestamp_ns};
-        read_out(buffer, &job, incomplete);
+        buffer->frame = stamp(device, &entry, fate);
+        read_out(buffer, &job, fate);
     }
     if (!wait_until(stream, exposed_ns + pixels * READOUT_NS_PER_PIXEL)) {
         if (buffer != NULL) queue_push(&stream->input, buffer, BUFFER_QUEUED);
         return;
     }
-    if (drop) {
-        entry.fate = FATE_DROPPED;
+    entry.fate = fate;
+    if (fate == FATE_DROPPED) {
         atomic_fetch_add(&header->dropped, 1);
     } else if (buffer == NULL) {
         entry.fate = FATE_UNDERRUN;
         stream->underruns += 1;
         atomic_fetch_add(&header->underruns, 1);
-    } else {
-        entry.fate = buffer->frame.is_incomplete ? FATE_INCOMPLETE : FATE_DELIVERED;
+    } else if (buffer->frame.is_incomplete) {
+        entry.fate = FATE_INCOMPLETE; /* by itself, too, when the buffer is too small */
     }
     camera_file_log(header, entry);
+    if (!shows_previous) device->previous = entry;
+    device->previous.sequence = 1;
     if (buffer != NULL) deliver(stream, buffer);
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -12,11 +13,17 @@ import numpy as np
 import pytest
 
 from edge.frame import Image
+from edge.pixel_format import PixelFormat
+from edge.unpack import unpack
 from simulator.camera_file import Fate
 from simulator.replay import ReplayCamera
 
 COLOUR: Image = np.random.default_rng(7).integers(0, 256, (3, 30, 46, 3), dtype=np.uint8)
 GREY: Image = np.random.default_rng(8).integers(0, 256, (2, 20, 24), dtype=np.uint8)
+FORMATS = [
+    *("Mono8", "Mono10", "Mono10p", "Mono10Packed", "Mono12", "Mono12p", "Mono12Packed", "Mono16"),
+    *("BayerRG8", "BayerRG12", "BayerRG12p", "BayerRG12Packed", "RGB8", "BGR8", "RGBa8", "YCbCr422_8"),
+]
 
 
 def as_mono(rgb: Image) -> Image:
@@ -30,6 +37,14 @@ def as_bayer_rg(rgb: Image) -> Image:
     mosaic[0::2, 0::2] = rgb[0::2, 0::2, 0]
     mosaic[1::2, 1::2] = rgb[1::2, 1::2, 2]
     return mosaic
+
+
+def as_ycbcr(rgb: Image) -> Image:
+    """Y Cb Y Cr, full-range BT.601, chroma of two neighbours averaged; (H, 2 W)."""
+    weights = np.array([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+    chroma = (128 + rgb @ weights.T).reshape(len(rgb), -1, 2, 2).mean(axis=2)
+    samples = np.stack([as_mono(rgb), np.clip(np.floor(chroma + 0.5), 0, 255).reshape(len(rgb), -1)], axis=-1)
+    return samples.astype(np.uint8).reshape(len(rgb), -1)
 
 
 def brightened(image: Image, factor: float) -> Image:
@@ -81,7 +96,7 @@ def test_features_keep_what_is_written_within_their_limits(
     assert opened.get("C1", "DeviceSerialNumber") == "C1"
     assert opened.get("C1", "DeviceVendorName") == "tfanet-edge"
     assert (opened.get("C1", "Width"), opened.get("C1", "Height")) == (46, 30)
-    assert opened.choices("C1", "PixelFormat") == ("Mono8", "BayerRG8", "RGB8")
+    assert set(opened.choices("C1", "PixelFormat")) == set(FORMATS)
     for feature, value in {
         "ExposureTime": 1234.5,
         "Gain": 6.25,
@@ -110,7 +125,7 @@ def test_a_grey_camera_has_no_colour_formats(client: Any, cameras: Path, client_
     ReplayCamera.create(cameras, "B2", GREY)
     client.devices()
     client.open("B2")
-    assert client.choices("B2", "PixelFormat") == ("Mono8",)
+    assert set(client.choices("B2", "PixelFormat")) == {name for name in FORMATS if name.startswith("Mono")}
     with pytest.raises(client_error):
         client.set("B2", "PixelFormat", "RGB8")
 
@@ -135,6 +150,37 @@ def test_a_software_trigger_gives_the_image_to_the_byte(
         exposure = camera.exposures()[-1]
         assert (exposure.frame_id, exposure.image_index, exposure.fate) == (frame_id, image_index, Fate.DELIVERED)
         assert exposure.timestamp_ns == frame["timestamp_ns"]
+
+
+def test_every_format_holds_the_same_picture(opened: Any, camera: ReplayCamera) -> None:
+    opened.set("C1", "Width", 44)
+    seen = COLOUR[0][:, :44]
+    for name in FORMATS:
+        pixel_format = PixelFormat(name)
+        opened.set("C1", "PixelFormat", name)
+        opened.start("C1")
+        camera.show(0)
+        raw = np.frombuffer(trigger(opened)["bytes"], np.uint8).reshape(pixel_format.shape(44, 30))
+        opened.stop("C1")
+        if name.startswith("Mono"):
+            np.testing.assert_array_equal(unpack(raw, pixel_format), as_mono(seen), name)
+        elif name.startswith("Bayer"):
+            np.testing.assert_array_equal(unpack(raw, pixel_format), as_bayer_rg(seen), name)
+        elif name == "YCbCr422_8":
+            np.testing.assert_array_equal(raw, as_ycbcr(seen), name)
+        else:
+            np.testing.assert_array_equal(raw[..., :3], seen[..., ::-1] if name == "BGR8" else seen, name)
+    assert (opened.get("C1", "PayloadSize"), raw.size) == (30 * 88, 30 * 88)
+
+
+@pytest.mark.parametrize(("name", "bits"), [("Mono10", 10), ("Mono12", 12), ("Mono16", 16)])
+def test_white_stays_white_in_more_bits(client: Any, cameras: Path, name: str, bits: int) -> None:
+    ReplayCamera.create(cameras, "B2", np.full((1, 2, 8), 255, np.uint8))
+    client.devices()
+    client.open("B2")
+    client.set("B2", "PixelFormat", name)
+    client.start("B2")
+    assert set(np.frombuffer(client.fetch("B2")["bytes"], "<u2")) == {2**bits - 1}
 
 
 @pytest.mark.parametrize(("pixel_format", "convert"), [("RGB8", np.asarray), ("BayerRG8", as_bayer_rg)])
@@ -266,6 +312,56 @@ def test_incomplete_frames_are_flagged(opened: Any, camera: ReplayCamera) -> Non
     assert opened.incomplete_count() == 1
     assert trigger(opened)["frame_id"] == 2
     assert (camera.counters.delivered, camera.counters.incomplete) == (3, 1)
+
+
+def test_faults_that_no_flag_tells(opened: Any, camera: ReplayCamera) -> None:
+    size_bytes = COLOUR[0].nbytes
+    opened.start("C1")
+    good = trigger(opened)
+    camera.duplicate_every = 2
+    repeated = trigger(opened)
+    assert [repeated[key] for key in ("frame_id", "timestamp_ns", "bytes")] == [
+        good[key] for key in ("frame_id", "timestamp_ns", "bytes")
+    ]
+    camera.duplicate_every, camera.stale_every = 0, 3
+    stale = trigger(opened)
+    assert (stale["frame_id"], stale["timestamp_ns"], stale["bytes"]) == (2, good["timestamp_ns"] + 1000, good["bytes"])
+    camera.stale_every, camera.short_every = 0, 4
+    short = trigger(opened)
+    assert (short["frame_id"], short["size_filled"]) == (3, size_bytes - 46 * 3)
+    camera.short_every, camera.torn_every = 0, 1
+    camera.show(2)
+    rows = np.frombuffer(trigger(opened)["bytes"], np.uint8).reshape(COLOUR[2].shape)
+    torn = (rows != COLOUR[2]).any(axis=(1, 2))
+    assert list(np.flatnonzero(torn)) == list(range(7, 15))
+    fates = [exposure.fate for exposure in camera.exposures()]
+    assert fates == [Fate.DELIVERED, Fate.DUPLICATE, Fate.STALE, Fate.SHORT, Fate.TORN]
+
+
+def test_frame_ids_of_16_bits_wrap(opened: Any, camera: ReplayCamera) -> None:
+    camera.wrap_frame_ids(65534)
+    opened.start("C1")
+    assert [trigger(opened)["frame_id"] for _ in range(4)] == [65534, 65535, 0, 1]
+
+
+def test_a_slow_camera_lets_its_client_wait(opened: Any, camera: ReplayCamera) -> None:
+    camera.feature_delay_ms = 60
+    began_s = time.monotonic()
+    opened.get("C1", "DeviceTemperature")
+    assert time.monotonic() - began_s >= 0.06
+
+
+def test_a_crash_ends_the_client(opened: Any, camera: ReplayCamera, start_client: Callable[[], Any]) -> None:
+    opened.start("C1")
+    camera.crash()
+    with pytest.raises((EOFError, BrokenPipeError)):
+        trigger(opened)
+    assert opened.process.wait(10) == -signal.SIGSEGV
+    other = start_client()
+    other.devices()
+    other.open("C1")  # it is free, and does not crash again
+    other.start("C1")
+    assert other.fetch("C1")["frame_id"] == 0
 
 
 def test_a_stalled_camera_answers_and_delivers_nothing(opened: Any, camera: ReplayCamera) -> None:
