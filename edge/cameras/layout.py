@@ -84,7 +84,7 @@ def image_in(buffer: Any, layout: ImageLayout) -> tuple[Image, str]:
             if not fault:
                 # What lies before the image or between its rows may never be written.
                 is_whole = told_offset_bytes == 0 and told_stride_bytes == row_bytes
-                fault = _silent_fault(buffer, end_bytes, memory[: end_bytes if is_whole else 0])
+                fault = _silent_fault(buffer, end_bytes - buffer.padding_x, memory[: end_bytes if is_whole else 0])
     except gentl.NotAvailableException:
         fault = "incomplete_frame"
     height_px = min(height_px, (len(memory) - offset_bytes) // stride_bytes)
@@ -92,10 +92,10 @@ def image_in(buffer: Any, layout: ImageLayout) -> tuple[Image, str]:
     return rows[:, :row_bytes].reshape(height_px, *layout.shape[1:]), fault
 
 
-def _silent_fault(buffer: Any, end_bytes: int, image_memory: Image) -> str:
+def _silent_fault(buffer: Any, least_bytes: int, image_memory: Image) -> str:
     """What is wrong with an image that the transport layer calls complete."""
     try:
-        is_size_right = buffer.size_filled >= end_bytes and not buffer.has_received_larger_payload()
+        is_size_right = buffer.size_filled >= least_bytes and not buffer.has_received_larger_payload()
     except gentl.GenericException:  # not every producer tells
         is_size_right = True
     if not is_size_right:
