@@ -1,6 +1,6 @@
 """A station under random faults, then a soak without any; what was lost, repeated and reordered, and what grew.
 
-    python benchmarks/chaos.py [--seconds 3600] [--soak 600] [--rate 20] [--seed N] [--longest 8]
+    python benchmarks/chaos_run.py [--seconds 3600] [--soak 600] [--rate 20] [--seed N] [--longest 8]
 
 Writes benchmarks/results/chaos.json and chaos.png. Exit status 1 when a promise was broken.
 """
@@ -122,7 +122,7 @@ def main() -> int:
     parser.add_argument("--longest", type=float, default=8.0, help="seconds that a fault lasts at most")
     asked = parser.parse_args()
     command = (
-        f"python benchmarks/chaos.py --seconds {asked.seconds:g} --soak {asked.soak:g} --rate {asked.rate:g} "
+        f"python benchmarks/chaos_run.py --seconds {asked.seconds:g} --soak {asked.soak:g} --rate {asked.rate:g} "
         f"--seed {asked.seed} --longest {asked.longest:g}"
     )
     print(command, file=sys.stderr)
