@@ -2,112 +2,114 @@
 
 SQLite in WAL mode. An append is one transaction with one fsync (synchronous=FULL); removals are not synced, since a
 removal that is lost to a power cut only means a message delivered twice, which consumers sort out by `result_id`.
+The log is written back to the database in a thread of its own, so that an append hardly ever pays for it.
+
+Damage to the file is noticed when it is opened, when a row is read, and when SQLite stumbles over it. It is answered
+on the spot: what can be read moves into a new file (edge.outbox_salvage), and the call that met it is tried again.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
 from edge.errors import OutboxError
+from edge.outbox_file import (
+    DamageError,
+    Delivered,
+    Gap,
+    Kind,
+    Message,
+    Row,
+    checked_delivered,
+    checked_gap,
+    checked_row,
+    connect,
+    insert,
+    insert_delivered,
+    insert_gap,
+    is_damage,
+    prepare,
+    transaction,
+)
+from edge.outbox_salvage import Salvage, finish, lost_in_log, read_file, salvage, wal_of
 
-Kind = Literal["verdict", "plc", "mask", "event"]
+__all__ = ["Delivered", "Gap", "Kind", "Message", "Outbox", "Row"]
 
-_BUSY_TIMEOUT_S = 5.0
-_GAPS_KEPT = 1000
-# The station's own commits checkpoint only as a backstop while nothing is delivered; the reader's do it otherwise.
-_WRITER_CHECKPOINT_PAGES = 10_000
-_READER_CHECKPOINT_PAGES = 1000
+# An append checkpoints only as a backstop, when the thread that is there for it falls behind.
+_WRITER_CHECKPOINT_PAGES = 20_000
+_CHECKPOINT_EVERY_ROWS = 500
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS outbox (
-    id INTEGER PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL,
-    retain INTEGER NOT NULL, kind TEXT NOT NULL, boot_id TEXT NOT NULL, seq INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS outbox_expendable ON outbox (id) WHERE kind <> 'verdict';
-CREATE TABLE IF NOT EXISTS gap (
-    id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, kind TEXT NOT NULL,
-    from_seq INTEGER NOT NULL, to_seq INTEGER NOT NULL);
-"""
-_INSERT = "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_DELETE = "DELETE FROM outbox WHERE id = ?"
 _PENDING = "SELECT * FROM outbox WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
-_EXPENDABLE = "SELECT id, kind, boot_id, seq FROM outbox WHERE kind <> 'verdict' ORDER BY id LIMIT ?"
-_LAST_GAP = "SELECT id, to_seq FROM gap WHERE kind = ? AND boot_id = ? ORDER BY id DESC LIMIT 1"
-_OLDEST = "SELECT id, kind, boot_id, seq FROM outbox WHERE kind = 'verdict' ORDER BY id LIMIT ?"
+_ONE = "SELECT * FROM outbox WHERE id = ?"
+_DELETE = "DELETE FROM outbox WHERE id = ?"
+_EXPENDABLE = "SELECT id, kind, boot_id, seq, length(payload) FROM outbox WHERE kind <> 'verdict' ORDER BY id"
+_OLDEST = "SELECT id, kind, boot_id, seq, length(payload) FROM outbox WHERE kind = 'verdict' ORDER BY id"
+_SIZE = "SELECT count(*), ifnull(sum(length(payload)), 0), ifnull(max(id), 0) FROM outbox"
+_LAST_DELIVERED = "SELECT ifnull(max(id), 0) FROM delivered"
+_FORGET = "DELETE FROM delivered WHERE number <= (SELECT max(number) FROM delivered) - ?"
+_DELIVERED = (
+    "SELECT removed_below, id, boot_id, seq, payload, checksum FROM delivered"
+    " WHERE boot_id = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"
+)
+_GAPS = "SELECT boot_id, kind, from_seq, to_seq, checksum FROM gap ORDER BY id"
 
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Something to publish, and which verdict it belongs to."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    kind: Kind
-    boot_id: str
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A message in the outbox; ids grow in the order of appending."""
-
-    id: int
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Messages of one kind that were dropped undelivered: `from_seq` to `to_seq`, both included."""
-
-    boot_id: str
-    kind: str
-    from_seq: int
-    to_seq: int
+T = TypeVar("T")
 
 
 class Outbox:
     """A durable queue between one thread that appends and one that delivers.
 
-    `append` and `append_many` belong to the first; `pending`, `remove`, `discard` and `gaps` to the second.
+    `append` and `append_many` belong to the first; `pending`, `remove`, `discard`, `delivered` and `gaps` to the
+    second. Every method raises OutboxError when the file cannot be read or written; nothing has changed then.
     """
 
-    def __init__(self, path: Path, max_rows: int) -> None:
+    def __init__(
+        self, path: Path, max_rows: int, *, max_bytes: int = 1_000_000_000, delivered_rows: int = 10_000
+    ) -> None:
         """Open or create the file; what an earlier run left undelivered is still there.
 
         Args:
             path: the database; its directory must exist.
             max_rows: beyond it, the oldest masks and other companions are dropped, then the oldest verdicts.
+            max_bytes: the same for the sum of the payloads.
+            delivered_rows: verdicts kept after their delivery, for replays; the latest delivered ones.
 
         Raises:
-            OutboxError: not a database, damaged, or not writable.
+            OutboxError: not an outbox, in use by another process, not writable, or no room to mend a damaged one.
         """
         self._path = path
         self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._delivered_rows = delivered_rows
         self._on_append: Callable[[], None] = lambda: None
-        self._writing = threading.Lock()  # waits microseconds where SQLite's own busy handler would sleep
-        self._count: int
-        self._last_id: int
-        self._dropped = 0
+        self._lock = threading.Lock()  # waits microseconds where SQLite's own busy handler would sleep
+        self._checkpointing = threading.Lock()
+        self._due = threading.Event()
+        self._ended = False
+        self._count = self._bytes = self._last_id = self._dropped = self._moved = 0
+        self._salvage: Salvage | None = None
+        self._connections = ExitStack()
         with self._told_as("cannot be opened"), ExitStack() as opened:
-            self._writer = opened.enter_context(closing(self._connect("FULL", _WRITER_CHECKPOINT_PAGES)))
-            self._writer.executescript(_SCHEMA)
-            if self._writer.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-                raise sqlite3.DatabaseError("its content is damaged")
-            self._count, self._last_id = self._writer.execute(
-                "SELECT count(*), ifnull(max(id), 0) FROM outbox"
-            ).fetchone()
-            self._reader = opened.enter_context(closing(self._connect("NORMAL", _READER_CHECKPOINT_PAGES)))
+            opened.callback(os.close, _locked(path))
+            finish(path)
+            opened.callback(self._disconnect)
+            self._open()
             self._close = opened.pop_all().close
+        self._housekeeper = threading.Thread(target=self._keep_log_short, name="outbox", daemon=True)
+        self._housekeeper.start()
 
     def close(self) -> None:
         """Close the file. Further calls raise OutboxError."""
+        self._ended = True
+        self._due.set()
+        self._housekeeper.join()
         self._close()
 
     def on_append(self, callback: Callable[[], None]) -> None:
@@ -124,136 +126,198 @@ class Outbox:
         """Id of the newest message ever appended."""
         return self._last_id
 
+    @property
+    def salvage(self) -> Salvage | None:
+        """The newest damage that was mended since the file was opened, or while it was."""
+        return self._salvage
+
     def count(self) -> int:
         """Messages waiting."""
         return self._count
 
     def append(self, topic: str, payload: bytes, *, qos: int, retain: bool, kind: Kind, boot_id: str, seq: int) -> int:
-        """Append one message; it is on disk when this returns. Returns its id.
-
-        Raises:
-            OutboxError: it could not be written; nothing was.
-        """
+        """Append one message; it is on disk when this returns. Returns its id."""
         return self.append_many([Message(topic, payload, qos, retain, kind, boot_id, seq)])[0]
 
     def append_many(self, messages: Sequence[Message]) -> list[int]:
-        """Append messages in one transaction, all or none; they are on disk when this returns. Returns their ids.
+        """Append messages in one transaction, all or none; they are on disk when this returns. Returns their ids."""
 
-        Raises:
-            OutboxError: they could not be written; none was.
-        """
-        first_id = self._last_id + 1
-        rows = [
-            (id_, m.topic, m.payload, m.qos, m.retain, m.kind, m.boot_id, m.seq)
-            for id_, m in enumerate(messages, first_id)
-        ]
-        with self._told_as("cannot be written"), self._writing:
-            with _transaction(self._writer):
-                self._writer.executemany(_INSERT, rows)
-                dropped = self._drop(self._count + len(rows) - self._max_rows)
+        def work() -> list[int]:
+            rows = [Row(id_, message) for id_, message in enumerate(messages, self._last_id + 1)]
+            size = sum(len(message.payload) for message in messages)
+            with transaction(self._writer):
+                insert(self._writer, rows)
+                dropped, dropped_bytes = self._drop(
+                    self._count + len(rows) - self._max_rows, self._bytes + size - self._max_bytes
+                )
             self._count += len(rows) - dropped
-        self._last_id += len(rows)
-        self._dropped += dropped
+            self._bytes += size - dropped_bytes
+            self._last_id += len(rows)
+            self._dropped += dropped
+            self._count_moved(len(rows))
+            return [row.id for row in rows]
+
+        ids = self._attempt("cannot be written", work)
         self._on_append()
-        return list(range(first_id, first_id + len(rows)))
+        return ids
 
     def pending(self, limit: int, after: int = 0, up_to: int = 2**63 - 1) -> list[Row]:
-        """The oldest waiting messages with `after < id <= up_to`, at most `limit`, in the order of appending.
+        """The oldest waiting messages with `after < id <= up_to`, at most `limit`, in the order of appending."""
 
-        Raises:
-            OutboxError: the file cannot be read.
-        """
-        with self._told_as("cannot be read"):
-            found = self._reader.execute(_PENDING, (after, up_to, limit)).fetchall()
-        return [
-            Row(id_, Message(topic, payload, qos, bool(retain), kind, boot_id, seq))
-            for id_, topic, payload, qos, retain, kind, boot_id, seq in found
-        ]
+        def work() -> list[Row]:
+            return [checked_row(row) for row in self._reader.execute(_PENDING, (after, up_to, limit)).fetchall()]
+
+        return self._attempt("cannot be read", work)
 
     def remove(self, ids: Iterable[int]) -> None:
-        """Forget delivered messages; ids that are gone already are fine.
+        """Move delivered messages out; ids that are gone already are fine. Verdicts are remembered for a while."""
+        ids = list(ids)
 
-        Raises:
-            OutboxError: the file cannot be written.
-        """
-        with self._told_as("cannot be written"), self._writing:
-            with _transaction(self._reader):
-                removed = sum(self._reader.execute(_DELETE, (id_,)).rowcount for id_ in ids)
-            self._count -= removed
+        def work() -> None:
+            with transaction(self._reader):
+                rows = [checked_row(row) for id_ in ids for row in self._reader.execute(_ONE, (id_,)).fetchall()]
+                self._reader.executemany(_DELETE, [(row.id,) for row in rows])
+                (oldest,) = self._reader.execute("SELECT min(id) FROM outbox").fetchone()
+                removed_below = self._last_id + 1 if oldest is None else oldest
+                insert_delivered(
+                    self._reader,
+                    [
+                        Delivered(removed_below, row.id, m.boot_id, m.seq, m.payload)
+                        for row in rows
+                        for m in (row.message,)
+                        if m.kind == "verdict"
+                    ],
+                )
+                self._reader.execute(_FORGET, (self._delivered_rows,))
+            self._forget(rows)
+
+        self._attempt("cannot be written", work)
 
     def discard(self, row: Row) -> None:
-        """Give a message up: removed, and recorded as a gap.
-
-        Raises:
-            OutboxError: the file cannot be written.
-        """
+        """Give a message up: removed, and recorded as a gap."""
         message = row.message
-        with self._told_as("cannot be written"), self._writing:
-            with _transaction(self._reader):
+
+        def work() -> None:
+            with transaction(self._reader):
                 removed = self._reader.execute(_DELETE, (row.id,)).rowcount
-                _record_gap(self._reader, message.kind, message.boot_id, message.seq)
-            self._count -= removed
+                insert_gap(self._reader, Gap(message.boot_id, message.kind, message.seq, message.seq))
+            self._forget([row] * removed)
+
+        self._attempt("cannot be written", work)
+
+    def delivered(self, boot_id: str, from_seq: int, to_seq: int, limit: int) -> list[Delivered]:
+        """Delivered verdicts that are still remembered, by sequence number, at most `limit`."""
+
+        def work() -> list[Delivered]:
+            found = self._reader.execute(_DELIVERED, (boot_id, from_seq, to_seq, limit)).fetchall()
+            return [checked_delivered(row) for row in found]
+
+        return self._attempt("cannot be read", work)
 
     def gaps(self) -> list[Gap]:
-        """What was dropped, oldest first; the newest 1000 ranges are kept.
+        """What was given up, oldest first; the newest 1000 ranges are kept."""
+        return self._attempt("cannot be read", lambda: [checked_gap(gap) for gap in self._reader.execute(_GAPS)])
 
-        Raises:
-            OutboxError: the file cannot be read.
-        """
-        with self._told_as("cannot be read"):
-            found = self._reader.execute("SELECT boot_id, kind, from_seq, to_seq FROM gap ORDER BY id").fetchall()
-        return [Gap(*row) for row in found]
+    def _attempt(self, what: str, work: Callable[[], T]) -> T:
+        with self._told_as(what), self._lock:
+            try:
+                return work()
+            except sqlite3.Error as error:
+                if not is_damage(error):
+                    raise
+                # Both before the file is closed, for then SQLite writes the log back without a check.
+                self._mend(read_file(self._path), read_file(wal_of(self._path)), str(error))
+            return work()
 
-    def _connect(self, synchronous: Literal["FULL", "NORMAL"], checkpoint_pages: int) -> sqlite3.Connection:
+    def _open(self) -> None:
+        wal = read_file(wal_of(self._path))
+        try:
+            if self._path.stat().st_size == 0 if self._path.exists() else wal:
+                raise DamageError("the file is empty")
+            self._connect(wal)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            self._mend(read_file(self._path), wal, str(error))
+
+    def _connect(self, wal: bytes) -> None:
         with ExitStack() as opened:
-            connection = opened.enter_context(
-                closing(
-                    sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-                )
-            )
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {synchronous}")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages}")
-            opened.pop_all()
-        return connection
+            self._writer = opened.enter_context(closing(connect(self._path, "FULL", _WRITER_CHECKPOINT_PAGES)))
+            _, frames_used, _ = self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            prepare(self._writer)
+            self._count, self._bytes, newest = self._writer.execute(_SIZE).fetchone()
+            newest = max(newest, *self._writer.execute(_LAST_DELIVERED).fetchone())
+            if wal and lost_in_log(wal, frames_used, newest):
+                raise DamageError("its log is damaged")
+            self._last_id = max(self._last_id, newest)
+            self._reader = opened.enter_context(closing(connect(self._path, "NORMAL", 0)))
+            self._checkpointer = opened.enter_context(closing(connect(self._path, "NORMAL", 0)))
+            self._connections = opened.pop_all()
 
-    def _drop(self, excess: int) -> int:
-        if excess <= 0:
-            return 0
-        victims = self._writer.execute(_EXPENDABLE, (excess,)).fetchall()
-        victims += self._writer.execute(_OLDEST, (excess - len(victims),)).fetchall()
-        for id_, kind, boot_id, seq in victims:
+    def _mend(self, database: bytes, wal: bytes, problem: str) -> None:
+        with self._checkpointing:
+            self._disconnect()
+            self._salvage = salvage(self._path, database, wal, problem)
+            self._connect(b"")
+
+    def _disconnect(self) -> None:
+        self._connections.close()
+
+    def _forget(self, rows: Sequence[Row]) -> None:
+        self._count -= len(rows)
+        self._bytes -= sum(len(row.message.payload) for row in rows)
+        self._count_moved(len(rows))
+
+    def _count_moved(self, rows: int) -> None:
+        self._moved += rows
+        if self._moved >= _CHECKPOINT_EVERY_ROWS:
+            self._moved = 0
+            self._due.set()
+
+    def _keep_log_short(self) -> None:
+        while True:
+            self._due.wait()
+            self._due.clear()
+            if self._ended:
+                return
+            with self._checkpointing:
+                try:
+                    self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                except sqlite3.Error:
+                    continue  # whoever appends or reads next meets the same, and can tell
+
+    def _drop(self, excess_rows: int, excess_bytes: int) -> tuple[int, int]:
+        """Make room, companions first. Returns messages and bytes dropped."""
+        victims: list[tuple[int, Gap, int]] = []
+        for query in (_EXPENDABLE, _OLDEST):
+            for id_, kind, boot_id, seq, size in self._writer.execute(query):
+                if excess_rows <= 0 and excess_bytes <= 0:
+                    break
+                victims.append((id_, Gap(boot_id, kind, seq, seq), size))
+                excess_rows -= 1
+                excess_bytes -= size
+        for id_, gap, _ in victims:
             self._writer.execute(_DELETE, (id_,))
-            _record_gap(self._writer, kind, boot_id, seq)
-        return len(victims)
+            insert_gap(self._writer, gap)
+        return len(victims), sum(size for *_, size in victims)
 
     @contextmanager
     def _told_as(self, what: str) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise OutboxError(
                 f"outbox '{self._path}' {what} ({error})",
-                "check that the directory exists, is writable and has room; move a damaged file away",
+                "check that the directory exists, is writable and has room, and that no other station uses the file",
             ) from error
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
+def _locked(path: Path) -> int:
+    """A descriptor that keeps other processes from opening the same outbox; it goes with the process."""
+    descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
         raise
-
-
-def _record_gap(connection: sqlite3.Connection, kind: str, boot_id: str, seq: int) -> None:
-    last = connection.execute(_LAST_GAP, (kind, boot_id)).fetchone()
-    if last is not None and last[1] in (seq - 1, seq):
-        connection.execute("UPDATE gap SET to_seq = ? WHERE id = ?", (seq, last[0]))
-        return
-    connection.execute("INSERT INTO gap VALUES (NULL, ?, ?, ?, ?)", (boot_id, kind, seq, seq))
-    connection.execute("DELETE FROM gap WHERE id <= (SELECT max(id) FROM gap) - ?", (_GAPS_KEPT,))
+    return descriptor

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -206,27 +205,6 @@ def test_a_file_that_is_no_outbox_is_refused_in_clear_words(tmp_path: Path) -> N
         Outbox(tmp_path / "missing" / "outbox.sqlite", 100)
     with pytest.raises(OutboxError, match="cannot be opened"):
         Outbox(tmp_path, 100)
-
-
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.sqlite"
-    outbox = Outbox(path, 1000)
-    outbox.append_many([message(seq) for seq in range(500)])
-    outbox.close()
-    content = bytearray(path.read_bytes())
-    content[4096 * 2 :] = b"\xff" * (len(content) - 4096 * 2)
-    path.write_bytes(content)
-    with pytest.raises(OutboxError, match="cannot be opened"):
-        Outbox(path, 1000)
-
-
-def test_a_table_of_another_kind_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.sqlite"
-    other = sqlite3.connect(path)
-    other.execute("CREATE TABLE outbox (colour TEXT)")
-    other.close()
-    with pytest.raises(OutboxError, match="no such column"):
-        Outbox(path, 100)
 
 
 def test_live_messages_go_before_the_backlog_which_is_slowed_down(tmp_path: Path) -> None:
