@@ -16,10 +16,10 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from bench_rig import RESULTS, circumstances, keep, quantile, running_rig
 from chaos.checker import Report
 from chaos.faults import Endured, inflict
 from chaos.rig import Rig
-from chaos_machine import RESULTS, circumstances, keep, quantile, running_rig
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
