@@ -16,7 +16,7 @@ from edge.consumer.order import Missing, Ordering, Output, Position, ReplayReque
 from edge.consumer.parsing import parse_verdict
 from edge.consumer.sequencer import Sequencer
 from edge.consumer.session import Arrival, Broker, Fault, Notice, Session, Stop
-from edge.consumer.verdict import Station, Verdict
+from edge.consumer.verdict import Verdict
 from edge.errors import MessageError
 
 _WAIT_S = 0.2
@@ -69,8 +69,9 @@ class Consumer:
     def __init__(
         self,
         broker: Broker,
-        stations: str = "tfanet/v1/+/+/+/+",
+        stations: str = "+/+/+/+",
         *,
+        prefix: str = "tfanet",
         ordering: Ordering = Ordering(),  # noqa: B008 - immutable
         resume: Iterable[Position] = (),
         from_start: bool = False,
@@ -83,7 +84,8 @@ class Consumer:
 
         Args:
             broker: where to connect, and the name of the session.
-            stations: root topic of one station, or a filter for several.
+            stations: path of one station, `site/area/line/station`, with `+` for any.
+            prefix: what their topics begin with.
             ordering: whether and how long to wait for what is missing.
             resume: where an earlier run of the program ended.
             from_start: the first boot heard of is wanted from its first verdict: what is missing is asked for.
@@ -94,8 +96,9 @@ class Consumer:
 
         All of them are called by the thread that iterates; what they raise ends the iteration.
         """
-        topics = (f"{stations}/verdict", f"{stations}/mask/+") if on_mask is not None else (f"{stations}/verdict",)
-        self._session = Session(broker, topics)
+        self._root = f"{prefix}/v1/"
+        kinds = ("verdict", "mask/+") if on_mask is not None else ("verdict",)
+        self._session = Session(broker, tuple(f"{self._root}{stations}/{kind}" for kind in kinds))
         self._sequencer = Sequencer(ordering, resume, from_start=from_start)
         self._masks = MaskPairs()
         self._on_missing, self._on_bad, self._on_notice, self._on_mask = on_missing, on_bad, on_notice, on_mask
@@ -122,7 +125,7 @@ class Consumer:
 
         Raises:
             StopIteration: after `stop`, and after what was held has been handed over.
-            ValueError: the broker's address cannot be one.
+            ValueError: the broker's address, or the filter, cannot be one.
         """
         while True:
             while self._outputs:
@@ -186,12 +189,12 @@ class Consumer:
             return
         try:
             verdict = parse_verdict(payload)
-            root = topic.removesuffix("/verdict")
-            _check_origin(verdict.station, root)
+            if topic != f"{self._root}{verdict.station.path}/verdict":
+                raise MessageError(f"a verdict of {verdict.station.path} came on '{topic}'")
         except MessageError as error:
             self._complain(topic, payload, error)
             return
-        self._outputs += self._sequencer.accept(root, verdict, time.monotonic())
+        self._outputs += self._sequencer.accept(verdict, time.monotonic())
 
     def _complain(self, source: str, payload: bytes, error: MessageError) -> None:
         self._bad += 1
@@ -210,7 +213,7 @@ class Consumer:
             return
         self._requests += 1
         asked = {"boot_id": output.boot_id, "from_seq": output.from_seq, "to_seq": output.to_seq}
-        self._session.send(f"{output.station}/replay/request", json.dumps(asked).encode())
+        self._session.send(f"{self._root}{output.station}/replay/request", json.dumps(asked).encode())
 
     def _show(self, pair: tuple[Verdict, bytes | None] | None) -> None:
         if pair is None or self._on_mask is None:
@@ -224,9 +227,3 @@ class Consumer:
             self._complain(f"mask/{verdict.result_id}", payload or str(mask.counts).encode(), error)
             return
         self._on_mask(verdict, bitmap)
-
-
-def _check_origin(station: Station, root: str) -> None:
-    named = f"/{station.site}/{station.area}/{station.line}/{station.station}"
-    if not root.endswith(named):
-        raise MessageError(f"a verdict of '{named[1:]}' came on '{root}'")

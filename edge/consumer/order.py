@@ -35,7 +35,7 @@ class Ordering:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Verdicts given up: `from_seq` to `to_seq` of one boot, both included. `station` is its root topic."""
+    """Verdicts given up: `from_seq` to `to_seq` of one boot, both included. `station` is its path."""
 
     station: str
     boot_id: str
@@ -58,7 +58,7 @@ class Position:
     """From where on the verdicts of one boot are wanted.
 
     Attributes:
-        station: root topic.
+        station: its path, `site/area/line/station`.
         boot_id: of the station.
         next_seq: of what comes before it, only `missing` is wanted.
         missing: first and last sequence number of ranges that are not waited for, but taken should they come.
@@ -71,7 +71,7 @@ class Position:
 
 
 def positions_after(handled: Iterable[tuple[str, str, int]]) -> list[Position]:
-    """Where to resume, from what an earlier run has kept: root topic, boot_id and seq of each verdict."""
+    """Where to resume, from what an earlier run has kept: station's path, boot_id and seq of each verdict."""
     kept: dict[tuple[str, str], list[int]] = {}
     for station, boot_id, seq in handled:
         kept.setdefault((station, boot_id), []).append(seq)

@@ -32,11 +32,10 @@ class Sequencer:
         for position in resume:
             self._boots[position.station, position.boot_id] = Boot(position, ordering)
 
-    def accept(self, station: str, verdict: Verdict, now_s: float) -> list[Output]:
+    def accept(self, verdict: Verdict, now_s: float) -> list[Output]:
         """What one verdict leads to, in this order.
 
         Args:
-            station: root topic.
             verdict: as it arrived.
             now_s: monotonic.
         """
@@ -44,15 +43,16 @@ class Sequencer:
             self.repeated += 1
             return []
         outputs: list[Output] = []
-        boot = self._boots.get((station, verdict.boot_id))
+        key = verdict.station.path, verdict.boot_id
+        boot = self._boots.get(key)
         if boot is None and not verdict.historical:
-            boot = self._new_boot(station, verdict)
+            boot = self._boots[key] = self._new_boot(verdict)
             if len(self._boots) > _BOOTS_KEPT:
                 outputs += self._boots.popitem(last=False)[1].give_up()
         if boot is None or not boot.wants(verdict):
             self.foreign += 1
             return outputs
-        self._boots.move_to_end((station, verdict.boot_id))
+        self._boots.move_to_end(key)
         accepted = boot.accept(verdict, now_s)
         if accepted is None:
             self.repeated += 1
@@ -70,16 +70,15 @@ class Sequencer:
         """Everything that is held; the gaps between are missing."""
         return [output for boot in self._boots.values() for output in boot.give_up()]
 
-    def _new_boot(self, station: str, verdict: Verdict) -> Boot:
+    def _new_boot(self, verdict: Verdict) -> Boot:
         """A boot that began after one heard of is promised whole; one that is met midway, from there on.
 
         What was before the meeting point is taken when it comes, as it does from a station that delivers its backlog
         behind live verdicts.
         """
+        station = verdict.station.path
         known = [boot_id for name, boot_id in self._boots if name == station]
         is_promised = verdict.boot_id > max(known) if known else self._from_start
         start = 0 if is_promised else verdict.seq
         before = ((0, start - 1),) if start else ()
-        boot = Boot(Position(station, verdict.boot_id, start, before), self._ordering, foreign_before=start)
-        self._boots[station, verdict.boot_id] = boot
-        return boot
+        return Boot(Position(station, verdict.boot_id, start, before), self._ordering, foreign_before=start)

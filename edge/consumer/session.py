@@ -92,6 +92,7 @@ class Session:
         self._topics = topics
         self._news: SimpleQueue[News] = SimpleQueue()
         self._connection = 0
+        self._kept = False
         self._client = self._new_client()
         self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
 
@@ -169,9 +170,7 @@ class Session:
             self._tell(f"the broker refuses the connection: {reason.getName()}")
             return
         self._connection += 1
-        self._tell(
-            "connected" if flags.session_present else "connected; the broker has kept nothing for this client id"
-        )
+        self._kept = flags.session_present
         code, _ = client.subscribe([(topic, 1) for topic in self._topics])
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._tell(f"not subscribed: {code.name}")
@@ -185,9 +184,11 @@ class Session:
     def _on_subscribe(
         self, _client: Client, _data: object, _mid: int, reasons: list[ReasonCode], _properties: object
     ) -> None:
-        for topic, reason in zip(self._topics, reasons, strict=False):
-            if reason.is_failure:
-                self._tell(f"the broker refuses the subscription to {topic}: {reason.getName()}")
+        refused = [topic for topic, reason in zip(self._topics, reasons, strict=False) if reason.is_failure]
+        if refused:
+            self._tell(f"the broker refuses the subscription to {', '.join(refused)}")
+        else:
+            self._tell("connected" if self._kept else "connected; the broker has kept nothing for this client id")
 
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         """Queue it. With QoS 1, 16-bit packet ids bound how many can wait for their acknowledgement."""

@@ -25,6 +25,11 @@ class Station:
     line: str
     station: str
 
+    @property
+    def path(self) -> str:
+        """The four levels, as they stand in topics."""
+        return f"{self.site}/{self.area}/{self.line}/{self.station}"
+
 
 @dataclass(frozen=True, slots=True)
 class Camera:
