@@ -7,10 +7,11 @@ import signal
 import time
 
 import pytest
+from chaos.broker import find_mosquitto
 from chaos.child import POINTS
 from chaos.faults import crash_at, inflict, schedule
 from chaos.proxy import BLACK_HOLE, FAIR
-from chaos.rig import Rig, find_mosquitto
+from chaos.rig import Rig
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "3"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))

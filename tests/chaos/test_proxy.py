@@ -153,7 +153,7 @@ def test_a_refusal_is_answered_in_the_brokers_place(proxy, echo):
 
 def test_an_unreachable_broker_resets_at_once(proxy, echo):
     proxy.set(Weather(reachable=False))
-    with socket.create_connection(("127.0.0.1", proxy.port), 2) as connection, suppress(ConnectionError):
+    with suppress(ConnectionError), socket.create_connection(("127.0.0.1", proxy.port), 2) as connection:
         connection.sendall(b"CONNECT")
         assert connection.recv(1) == b""
     assert echo.heard == []

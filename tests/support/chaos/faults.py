@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from chaos.broker import RecoveryError, until
 from chaos.child import POINTS
 from chaos.proxy import BLACK_HOLE, FAIR, SERVER_UNAVAILABLE, Weather
-from chaos.rig import RecoveryError, Rig, until
+from chaos.rig import Rig
 
 Action = Callable[[Rig], object]
 
@@ -152,7 +153,7 @@ def schedule(seed: int, longest_s: float) -> Iterator[Step]:
     while True:
         source.shuffle(every)
         for name in every:
-            names = (name,)
+            names: tuple[str, ...] = (name,)
             if source.random() < 1 / 3:
                 others = [other for other in FAULTS if FAULTS[other].part != _part(name)]
                 names = (name, source.choice(others))

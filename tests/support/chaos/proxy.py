@@ -83,7 +83,7 @@ class FaultProxy:
 
     def cut(self) -> None:
         """Reset every connection, towards both ends."""
-        self._do(lambda: [_abort(end) for link in self._connections for end in (link.station, link.broker)])
+        self._do(self._cut)
 
     def half_open(self) -> None:
         """End every connection towards the broker; the station is not told, and speaks to nobody."""
@@ -115,6 +115,11 @@ class FaultProxy:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
+    def _cut(self) -> None:
+        for link in self._connections:
+            _abort(link.station)
+            _abort(link.broker)
+
     def _half_open(self) -> None:
         for link in self._connections:
             link.is_half_open = True
@@ -138,7 +143,7 @@ class FaultProxy:
         except (OSError, asyncio.CancelledError):
             pass
         finally:
-            _abort(station) if not self._weather.reachable else station.close()
+            station.close()
 
     async def _join(self, first: bytes, heard: asyncio.StreamReader, station: asyncio.StreamWriter) -> None:
         answers, broker = await asyncio.open_connection("127.0.0.1", self._broker_port)
@@ -182,6 +187,8 @@ class FaultProxy:
 
 
 def _abort(end: asyncio.StreamWriter) -> None:
+    if end.transport.is_closing():
+        return
     # Without lingering, the other end gets a reset and not an orderly end.
     end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     end.transport.abort()
