@@ -2,6 +2,7 @@
 # make test  — everything needed on a fresh machine, then all checks and tests
 # make check — linting, types and import rules only
 # make bench — the station's throughput and the network's time per frame on this machine's CPU
+# make chaos — an hour of random faults, ten minutes without; what was lost and what grew (CHAOS_SECONDS=300 ARGS="--seed 1")
 # make test-gpu — the tests that need an NVIDIA GPU
 # make sanitize-gpu — the CUDA engine's under compute-sanitizer: memory, races, barriers, what was never written
 # make bench-gpu — the CUDA pipeline from raw frames to verdicts on an NVIDIA GPU
@@ -15,6 +16,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
+CHAOS_SECONDS ?= 3600
+
 ifdef WHEELS
 GPU_VENV := .venv-gpu
 GPU_BIN := $(GPU_VENV)/bin
@@ -25,7 +28,7 @@ GPU_BIN := $(BIN)
 GPU_READY := $(VENV)/.dev-ready
 endif
 
-.PHONY: demo test check bench test-gpu sanitize-gpu bench-gpu bench-training clean
+.PHONY: demo test check bench chaos test-gpu sanitize-gpu bench-gpu bench-training clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo-ready
@@ -47,6 +50,9 @@ check: $(VENV)/.dev-ready
 bench: $(VENV)/.dev-ready
 	$(BIN)/python benchmarks/station_throughput.py
 	$(BIN)/python benchmarks/frame_time.py
+
+chaos: $(VENV)/.dev-ready
+	$(BIN)/python benchmarks/chaos_run.py --seconds $(CHAOS_SECONDS) $(ARGS)
 
 test-gpu: $(GPU_READY)
 	$(GPU_BIN)/python -m pytest -m gpu $(ARGS)

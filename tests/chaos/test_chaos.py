@@ -13,7 +13,7 @@ from chaos.faults import crash_at, inflict, schedule
 from chaos.proxy import BLACK_HOLE, FAIR
 from chaos.rig import Rig
 
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "3"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "2"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 
 
