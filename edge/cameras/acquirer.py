@@ -13,8 +13,9 @@ from harvesters.core import ParameterKey, ParameterSet
 from edge.cameras.clock import ClockMap, combine, read_between
 from edge.cameras.features import find_feature, write_feature, write_features, write_trigger
 from edge.cameras.layout import ImageLayout, read_layout
-from edge.cameras.marks import create_marked, memory_of, write_marks
+from edge.cameras.marks import memory_of, write_marks
 from edge.config import GenicamConfig, TriggerConfig
+from edge.frame import Image
 
 if TYPE_CHECKING:
     from harvesters.core import DeviceInfo, Harvester
@@ -36,8 +37,7 @@ class Acquirer:
         # harvesters installs a SIGINT handler that destroys the device; the parent decides when to end.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._nodes = self._acquirer.remote_device.node_map
-        # Where harvesters makes its buffers: they carry marks before the camera gets them for the first time.
-        self._acquirer._create_raw_buffers = create_marked
+        self._marks_buffers = False
 
     def configure(self, config: GenicamConfig, trigger: TriggerConfig) -> ImageLayout:
         """Write trigger and features.
@@ -49,12 +49,15 @@ class Acquirer:
             write_feature(self._nodes, "AcquisitionMode", "Continuous")
         write_trigger(self._nodes, trigger, config.features)
         write_features(self._nodes, config.features)
+        self._marks_buffers = trigger.mode != "free_run"
         return read_layout(self._nodes)
 
     def start(self) -> None:
         """Begin to acquire."""
         self._acquirer.start()
         # The event itself, for harvesters' own fetch gives incomplete buffers back to the camera without showing them.
+        for buffer in self._acquirer._announced_buffers:
+            self._mark(memory_of(buffer))
         self._new_buffer = next(iter(self._acquirer._new_buffer_event_monitor_dict.values()))
 
     def stop(self) -> None:
@@ -79,8 +82,15 @@ class Acquirer:
 
     def requeue(self, buffer: Any) -> None:
         """Give the buffer back to the camera; its content changes from now on."""
-        write_marks(memory_of(buffer.raw_buffer))
+        memory = memory_of(buffer)
         buffer.parent.queue_buffer(buffer)
+        self._mark(memory)
+
+    def _mark(self, memory: Image) -> None:
+        # After queueing, for the binding clears what it queues. Between two exposures nobody else writes; and should
+        # a camera do so all the same, the marks in its frame make it a torn one.
+        if self._marks_buffers:
+            write_marks(memory)
 
     def read_clock(self) -> ClockMap | None:
         """The camera's clock against the host's, by latching it; None when the camera cannot.

@@ -71,7 +71,7 @@ def image_in(buffer: Any, layout: ImageLayout) -> tuple[Image, str]:
     """
     row_bytes = layout.pixel_format.row_bytes(layout.width_px)
     height_px, offset_bytes, stride_bytes, fault = layout.height_px, 0, row_bytes, ""
-    memory = memory_of(buffer.raw_buffer)
+    memory = memory_of(buffer)
     try:
         told_px, told_offset_bytes, told_stride_bytes = buffer.height, buffer.image_offset, row_bytes + buffer.padding_x
         end_bytes = told_offset_bytes + told_px * told_stride_bytes

@@ -1,7 +1,7 @@
 """Marks that a camera's buffer carries until its image overwrites them: where one is left, a part never arrived.
 
-It catches what a transport layer loses without a word. An image that holds the very mark at a mark's place, one in
-2^64 for each, would be refused without need.
+It catches what a transport layer loses without a word. Buffers are marked while the camera waits for a trigger, so not
+in free run. An image that holds the very mark at a mark's place, one in 2^64 for each, would be refused without need.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import secrets
 from typing import Any
 
 import numpy as np
+from genicam import gentl
 
 from edge.frame import Image
 
@@ -22,17 +23,13 @@ _STRIDE = STEP_BYTES // _WORD_BYTES
 _MARK = np.uint64(secrets.randbits(64))
 
 
-def create_marked(count: int, size_bytes: int) -> list[bytes]:
-    """Memory for `count` buffers, marked."""
-    memory = np.zeros(size_bytes, np.uint8)
-    write_marks(memory)
-    return [memory.tobytes() for _ in range(count)]
+def memory_of(buffer: Any) -> Image:
+    """The memory that the camera writes to, uint8 (N,), valid until the buffer is revoked.
 
-
-def memory_of(raw_buffer: Any) -> Image:
-    """A buffer that the binding shows as immutable bytes, writable like the camera writes to it; uint8 (N,)."""
-    address = np.frombuffer(raw_buffer, np.uint8).ctypes.data
-    return np.ctypeslib.as_array((ctypes.c_uint8 * len(raw_buffer)).from_address(address))
+    The binding's own `raw_buffer` is a copy of it.
+    """
+    address = buffer.get_info_ptr(gentl.BUFFER_INFO_CMD_LIST.BUFFER_INFO_BASE)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * buffer.size).from_address(address))
 
 
 def write_marks(memory: Image) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 WAIT_S = 0.05
 SLOT_POLL_S = 0.001
 HEARTBEAT_S = 0.5
+SIGN_S = 0.2
 CLOCK_EVERY_S = 10.0
 # A clock known worse than this tells no latency.
 CLOCK_LIMIT_NS = 5_000_000
@@ -98,7 +99,7 @@ class Stream:
             self._acquirer.check_alive()
             self._alive_at_s = now_s
         if now_s >= self._sign_due_s:
-            self._sign_due_s = now_s + HEARTBEAT_S
+            self._sign_due_s = now_s + SIGN_S
             self._give_sign()
         return True
 

@@ -12,7 +12,7 @@ import pytest
 from genicam import gentl
 
 from edge.cameras.layout import ImageLayout, image_in
-from edge.cameras.marks import create_marked, memory_of
+from edge.cameras.marks import write_marks
 from edge.cameras.ring import RingGeometry, create_ring
 from edge.frame import Image
 from edge.pixel_format import PixelFormat
@@ -27,13 +27,16 @@ def layout_of(pixel_format: PixelFormat) -> ImageLayout:
 def buffer_with(rows: Image, padding_bytes: int, offset_bytes: int = OFFSET_BYTES, **changes: Any) -> Any:
     """A GenTL buffer that begins with something else and whose rows end with something else."""
     padded = np.pad(rows.reshape(len(rows), -1), ((0, 0), (0, padding_bytes)), constant_values=0xEE)
+    memory = np.frombuffer(bytes(offset_bytes) + padded.tobytes() + b"behind", np.uint8).copy()
     facts = {
+        "memory": memory,
+        "size": memory.size,
+        "get_info_ptr": lambda _command: memory.ctypes.data,
         "width": WIDTH_PX,
         "height": len(rows),
         "image_offset": offset_bytes,
         "padding_x": padding_bytes,
         "size_filled": offset_bytes + padded.size,
-        "raw_buffer": bytes(offset_bytes) + padded.tobytes() + b"behind",
         "is_complete": lambda: True,
         "has_received_larger_payload": lambda: False,
     }
@@ -97,9 +100,9 @@ def test_a_producer_that_does_not_tell_sizes_is_trusted() -> None:
 
 def test_a_part_that_was_not_written_is_seen() -> None:
     layout = ImageLayout(width_px=1500, height_px=8, pixel_format=PixelFormat.MONO8, exposure_us=None)
-    (raw_buffer,) = create_marked(1, 8 * 1500)
-    buffer = buffer_with(np.zeros(layout.shape, np.uint8), 0, 0, width=1500, raw_buffer=raw_buffer)
-    memory = memory_of(raw_buffer)
+    buffer = buffer_with(np.zeros(layout.shape, np.uint8), 0, 0, width=1500)
+    memory = buffer.memory
+    write_marks(memory)
     memory[:3000] = memory[4500:] = 7
     assert image_in(buffer, layout)[1] == "torn_frame"
     memory[3000:4500] = 7

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.cameras.marks import STEP_BYTES, create_marked, has_marks, memory_of, write_marks
+from edge.cameras.marks import STEP_BYTES, has_marks, write_marks
 
 
 @given(size_bytes=st.integers(0, 20_000), seed=st.integers(0, 2**32 - 1))
@@ -33,11 +33,3 @@ def test_a_lost_end_is_seen() -> None:
     write_marks(memory)
     memory[:4990] = 9
     assert has_marks(memory)
-
-
-def test_the_memory_of_a_buffer_is_the_buffer() -> None:
-    first, second = create_marked(2, 3000)
-    assert has_marks(memory_of(first))
-    memory_of(first)[:] = 1
-    assert first == bytes([1]) * 3000
-    assert has_marks(memory_of(second))
