@@ -73,7 +73,7 @@ class GenicamConfig(_Section):
     frame_timeout_ms: float = Field(default=1000.0, gt=0, description="from trigger to frame")
     backoff_s: float = Field(default=0.5, gt=0, description="pause before a lost camera is looked for again")
     hang_timeout_s: float = Field(
-        default=5.0, gt=0, description="a grabber process that streams and says nothing for so long is replaced"
+        default=5.0, ge=0.5, description="a grabber process that streams and says nothing for so long is replaced"
     )
 
     @model_validator(mode="after")
@@ -169,7 +169,10 @@ class OutboxConfig(_Section):
     """Where verdicts wait for their acknowledgement."""
 
     path: Path = Path("outbox.sqlite")
-    max_rows: int = Field(default=100_000, ge=100)
+    max_rows: int = Field(default=100_000, ge=100, description="beyond it masks are dropped, then the oldest verdicts")
+    max_bytes: int = Field(default=1_000_000_000, ge=1_000_000, description="the same for the sum of their sizes")
+    backlog_per_s: float = Field(default=1500.0, ge=1, description="messages of a backlog and of replays per second")
+    delivered_rows: int = Field(default=10_000, ge=1, description="verdicts kept after delivery, for replays")
 
 
 class DashboardConfig(_Section):
@@ -179,9 +182,13 @@ class DashboardConfig(_Section):
     host: IPv4Address = Field(default=_LOOPBACK, description="address to listen on; 0.0.0.0 is every one")
     port: int = Field(default=8080, ge=0, le=65535, description="0 takes a free one")
     password_file: Path | None = Field(default=None, description="made by `python -m edge.dashboard.passwords`")
+    cert_file: Path | None = Field(default=None, description="certificate (PEM); with it the page is HTTPS")
+    key_file: Path | None = Field(default=None, description="its key (PEM)")
 
     @model_validator(mode="after")
     def _passwords_beyond_this_machine(self) -> DashboardConfig:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("give both cert_file and key_file, or neither")
         if not self.host.is_loopback and self.password_file is None:
             raise ValueError(f"host {self.host} can be reached from other machines, so password_file is needed")
         return self
@@ -260,7 +267,7 @@ def _resolve_paths(config: StationConfig, root: Path) -> StationConfig:
             "engine": engine,
             "mqtt": mqtt,
             "outbox": config.outbox.model_copy(update={"path": root / config.outbox.path}),
-            "dashboard": _with_files_located(config.dashboard, ("password_file",), root),
+            "dashboard": _with_files_located(config.dashboard, ("password_file", "cert_file", "key_file"), root),
         }
     )
 

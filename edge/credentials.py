@@ -49,11 +49,10 @@ def read_secret(path: Path, key: str) -> str:
         raise ConfigError(f"secret '{path}' cannot be read ({error.strerror})", f"check {key}") from error
     if len(content) > _MAX_BYTES:
         raise ConfigError(f"secret '{path}' has more than {_MAX_BYTES} bytes", f"check {key}")
-    try:
-        secret = content.decode("utf-8").split("\n", 1)[0].rstrip("\r")
-    except UnicodeDecodeError:
-        # Not chained: the decoder's error carries the content.
-        raise ConfigError(f"secret '{path}' is not UTF-8", f"check {key}") from None
+    # Not left to raise: the decoder's error would carry the content.
+    secret = content.decode("utf-8", "replace").split("\n", 1)[0].rstrip("\r")
+    if "\N{REPLACEMENT CHARACTER}" in secret:
+        raise ConfigError(f"secret '{path}' is not UTF-8", f"check {key}")
     if not secret:
         raise ConfigError(f"secret '{path}' is empty", f"its first line is the secret; check {key}")
     return secret

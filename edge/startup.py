@@ -20,7 +20,7 @@ from edge.cameras.camera import Camera
 from edge.cameras.folder import FolderCamera
 from edge.cameras.genicam import GenicamCamera
 from edge.commands import COMMAND_MAX_BYTES, CommandDesk
-from edge.config import FolderConfig, StationConfig, load_config
+from edge.config import FolderConfig, OutboxConfig, StationConfig, load_config
 from edge.dashboard.server import Dashboard
 from edge.engines.choice import open_engine
 from edge.engines.engine import Engine
@@ -58,10 +58,17 @@ def open_station(config: StationConfig, *, is_simulated: bool) -> Iterator[Stati
         camera = _new_camera(config)
         engine = resources.enter_context(closing(open_engine(config.engine, bundle)))
         ring = bound_ring(engine, bundle, config.engine.slots)
-        outbox = resources.enter_context(closing(Outbox(config.outbox.path, config.outbox.max_rows)))
+        outbox = resources.enter_context(closing(_open_outbox(config.outbox)))
         reporter = _new_reporter(config, bundle, engine, is_simulated)
         topics = Topics(config.identity)
-        publisher = Publisher(config.mqtt, topics, outbox, boot_id=reporter.boot_id, version=reporter.version)
+        publisher = Publisher(
+            config.mqtt,
+            topics,
+            outbox,
+            boot_id=reporter.boot_id,
+            version=reporter.version,
+            backlog_per_s=config.outbox.backlog_per_s,
+        )
         desk = _open_desk(config, publisher, topics, reporter.boot_id)
         publisher.set_state(StateName.PREOPERATIONAL, "checking the engine")
         publisher.start()
@@ -102,7 +109,7 @@ def open_dashboard(station: Station, config: StationConfig) -> Iterator[str]:
         station.status,
         identity=config.identity,
         pixel_threshold=station.bundle.manifest.pixel_threshold.value,
-        port=config.dashboard.port,
+        config=config.dashboard,
     )
     address = dashboard.start()
     try:
@@ -146,6 +153,10 @@ def _new_camera(config: StationConfig) -> Camera:
     if isinstance(config.camera, FolderConfig):
         return FolderCamera(config.camera, config.trigger)
     return GenicamCamera(config.camera, config.trigger)
+
+
+def _open_outbox(config: OutboxConfig) -> Outbox:
+    return Outbox(config.path, config.max_rows, max_bytes=config.max_bytes, delivered_rows=config.delivered_rows)
 
 
 def _new_reporter(config: StationConfig, bundle: Bundle, engine: Engine, is_simulated: bool) -> Reporter:

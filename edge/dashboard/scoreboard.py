@@ -31,7 +31,7 @@ class Reading:
     """The scoreboard at one moment.
 
     Attributes:
-        counts: verdicts since the start, by outcome; every one of them.
+        counts: verdicts since the start or the last `count_anew`, by outcome; every one of them.
         trend: the newest TREND_LENGTH verdicts, oldest first.
         ng: the newest NG_KEPT rejected parts, newest first.
         newest: the newest inspection, None before the first.
@@ -71,6 +71,11 @@ class Scoreboard:
                 self._ng.appendleft(inspection)
             self._newest = inspection
             self._newest_monotonic_s = time.monotonic()
+
+    def count_anew(self) -> None:
+        """Counters start at zero again; trend and pictures stay."""
+        with self._lock:
+            self._counts = dict.fromkeys(get_args(Outcome), 0)
 
     @property
     def total(self) -> int:

@@ -57,7 +57,9 @@ def tls_context(config: TlsConfig) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if config.cert_file is None:
         return context
-    password = "" if config.key_password_file is None else read_secret(config.key_password_file, "mqtt.tls")
+    password = (
+        "" if config.key_password_file is None else read_secret(config.key_password_file, "mqtt.tls.key_password_file")
+    )
     try:
         # Without a function for the password OpenSSL would ask for it on the terminal.
         context.load_cert_chain(config.cert_file, config.key_file, lambda: password)

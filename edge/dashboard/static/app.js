@@ -315,7 +315,18 @@ function connect() {
     lastEventMs = -Infinity;
     showLost();
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, RECONNECT_AFTER_MS);
+    showSession();
   };
+}
+
+async function showSession() {
+  const answer = await fetch("/session").catch(() => null); // the banner tells that the station went away
+  if (answer?.status === 401) location.assign("/login");
+  if (!answer?.ok) return;
+  const session = await answer.json(); // null without passwords
+  byId("session").hidden = !session;
+  put("user", session ? `${session.user} (${session.role})` : "");
+  byId("count-anew").hidden = session?.role !== "operator";
 }
 
 for (const group of document.querySelectorAll(".views")) {
@@ -329,7 +340,10 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey) return;
   if (["1", "2", "3"].includes(event.key)) chooseView(VIEWS[event.key - 1][0]);
 });
+byId("count-anew").addEventListener("click", () => fetch("/counters/anew", { method: "POST" }));
+byId("log-out").addEventListener("click", async () => { await fetch("/logout", { method: "POST" }); location.assign("/login"); });
 byId("large-close").addEventListener("click", () => byId("large").close());
 new ResizeObserver(() => drawTrend(lastTrend)).observe(byId("trend"));
 setInterval(() => { if (performance.now() - lastEventMs > STALE_AFTER_MS) showLost(); }, 250);
 connect();
+showSession();

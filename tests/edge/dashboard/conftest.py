@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import pytest
 from ulid import ULID
 
 from edge.cameras.camera import CameraState
-from edge.config import Identity
+from edge.config import DashboardConfig, Identity
 from edge.dashboard.page_state import StationStatus
 from edge.dashboard.server import Dashboard
 from edge.frame import Image
@@ -128,14 +129,14 @@ def new_dashboard(line: Line) -> Iterator[Callable[..., Dashboard]]:
     """Makes dashboards of the line; they are stopped at the end."""
     made: list[Dashboard] = []
 
-    def make(port: int = 0) -> Dashboard:
+    def make(port: int = 0, **options: Any) -> Dashboard:
         made.append(
             Dashboard(
                 line.side_channel,
                 lambda: line.status,
                 identity=IDENTITY,
                 pixel_threshold=PIXEL_THRESHOLD,
-                port=port,
+                config=DashboardConfig(port=port, **options),
             )
         )
         return made[-1]
@@ -150,7 +151,11 @@ def quiet_address() -> Iterator[str]:
     """Of a dashboard that never sees a part, for all tests of a module."""
     quiet = Line()
     dashboard = Dashboard(
-        quiet.side_channel, lambda: quiet.status, identity=IDENTITY, pixel_threshold=PIXEL_THRESHOLD, port=0
+        quiet.side_channel,
+        lambda: quiet.status,
+        identity=IDENTITY,
+        pixel_threshold=PIXEL_THRESHOLD,
+        config=DashboardConfig(port=0),
     )
     yield dashboard.start()
     dashboard.stop()

@@ -229,10 +229,10 @@ def test_a_missing_extra_is_named() -> None:
     program = """
 import sys
 sys.modules["starlette"] = None
-from edge.config import Identity
+from edge.config import DashboardConfig, Identity
 from edge.dashboard.server import Dashboard
 from edge.observer import SideChannel
-Dashboard(SideChannel(), lambda: None, identity=Identity(), pixel_threshold=1.0, port=0).start()
+Dashboard(SideChannel(), lambda: None, identity=Identity(), pixel_threshold=1.0, config=DashboardConfig(port=0)).start()
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert "edge.errors.ConfigError" in result.stderr
