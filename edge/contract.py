@@ -63,6 +63,7 @@ def channels() -> list[Channel]:
         Channel("event", topics.event, "event", 1, False, "audit trail"),
         Channel("metrics", topics.metrics, "metrics", 0, False, "figures"),
         Channel("commandResult", topics.command_result, "command_result", 1, False, "what became of a command"),
+        Channel("replayRequest", topics.replay_request, "replay_request", 1, False, "verdicts again", "receive"),
         Channel("command", topics.command("{action}"), "command", 1, False, "see mqtt.md for actions", "receive"),
     ]
 

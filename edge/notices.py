@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edge.manifest import Sha256
 from edge.messages import Model, Outcome, Recipe, Station, Verdict
@@ -140,6 +140,20 @@ class CommandResult(WireModel):
     values: dict[str, float | Reason] = Field(description="what was asked for; names of figures end in their unit")
 
 
+class ReplayRequest(WireModel):
+    """On `replay/request`: asks for delivered verdicts of one boot again; unknown fields are refused."""
+
+    boot_id: Ulid
+    from_seq: Count
+    to_seq: Count = Field(description="included; at most 9,999 after from_seq")
+
+    @model_validator(mode="after")
+    def _forwards(self) -> ReplayRequest:
+        if self.to_seq < self.from_seq:
+            raise ValueError("to_seq is before from_seq")
+        return self
+
+
 class PlcRecord(WireModel):
     """On `plc`: the verdict, flat and at most 256 bytes."""
 
@@ -162,7 +176,7 @@ MESSAGES: dict[str, type[WireModel]] = {
     "metrics": Metrics,
     "command_result": CommandResult,
 }
-REQUESTS: dict[str, type[WireModel]] = {"command": Command}
+REQUESTS: dict[str, type[WireModel]] = {"command": Command, "replay_request": ReplayRequest}
 SCHEMA_URIS: dict[str, str] = {name: f"urn:tfanet-edge:{name}:1" for name in MESSAGES}
 
 

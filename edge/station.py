@@ -14,6 +14,7 @@ from edge.config import StationConfig
 from edge.dashboard.page_state import StationStatus
 from edge.delivery import verdict_messages
 from edge.engines.engine import Engine
+from edge.errors import OutboxError
 from edge.mqtt.publisher import Publisher
 from edge.notices import Metrics, StateName
 from edge.observer import Inspection, SideChannel
@@ -133,7 +134,11 @@ class Station:
     def _deliver(self, outcome: Outcome) -> None:
         info = self._camera.info
         fitted = self._reporter.compose(outcome, self.verdicts.total(), info.serial if info else "")
-        self._outbox.append_many(verdict_messages(self.topics, fitted, with_plc=self._config.mqtt.publish_plc))
+        try:
+            self._outbox.append_many(verdict_messages(self.topics, fitted, with_plc=self._config.mqtt.publish_plc))
+        except OutboxError as error:
+            self._tell(StateName.ERROR, str(error))  # retained, so it stays true until the next start succeeds
+            raise
         durable_ns = time.monotonic_ns()
         self.verdicts[outcome.verdict] += 1
         self._recent_ns.append(durable_ns)

@@ -137,6 +137,11 @@ class Topics:
         """Where `action` is asked for; `+` is every one."""
         return f"{self.root}/cmd/{action}"
 
+    @property
+    def replay_request(self) -> str:
+        """Where delivered verdicts are asked for again."""
+        return f"{self.root}/replay/request"
+
     def mask(self, result_id: str) -> str:
         """A mask that does not fit into its verdict, as raw bytes."""
         return f"{self.root}/mask/{result_id}"

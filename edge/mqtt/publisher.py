@@ -16,18 +16,22 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from edge.config import MqttConfig
-from edge.errors import BrokerAddressError, ConfigError, DeliveryError, OutboxError, TfanetEdgeError
+from edge.credentials import read_secret
+from edge.errors import BrokerAddressError, DeliveryError, OutboxError, TfanetEdgeError
 from edge.mqtt.link import Link, Receiver, Will
 from edge.mqtt.notice_board import Notice, NoticeBoard
 from edge.mqtt.session import Session, Tally
 from edge.notices import Alarm, Meta, Metrics, State, StateName, Status
 from edge.outbox import Outbox
+from edge.outbox_salvage import Salvage
+from edge.replay import REQUEST_MAX_BYTES, ReplayDesk
 from edge.wire import Topics, utc_text
 
 _BACKOFF_FIRST_S = 0.25
 _FAREWELL_S = 2.0
 _ALARM_INTERVAL_S = 1.0
 _OVERFLOW = "outbox_overflow"
+_DAMAGED = "outbox_damaged"
 
 _log = logging.getLogger(__name__)
 
@@ -56,8 +60,25 @@ class PublisherStats:
 class Publisher:
     """Owns the connection to the broker and the delivering end of the outbox."""
 
-    def __init__(self, config: MqttConfig, topics: Topics, outbox: Outbox, *, boot_id: str, version: str) -> None:
+    def __init__(
+        self,
+        config: MqttConfig,
+        topics: Topics,
+        outbox: Outbox,
+        *,
+        boot_id: str,
+        version: str,
+        backlog_per_s: float = 1500.0,
+    ) -> None:
         """Set up; nothing is sent before `start`.
+
+        Args:
+            config: broker, protocol, limits.
+            topics: the station's.
+            outbox: what is delivered.
+            boot_id: of the station.
+            version: of its software.
+            backlog_per_s: messages of a backlog and of replays per second.
 
         Raises:
             ConfigError: the password file cannot be read.
@@ -72,9 +93,13 @@ class Publisher:
         self._connected = False
         self._connections = 0
         self._last_error: TfanetEdgeError | None = None
+        self._backlog_per_s = backlog_per_s
         self._alarmed_drops = outbox.dropped
+        self._alarmed_damage: Salvage | None = None
         self._alarm_at_s = 0.0
+        self._replays = ReplayDesk(outbox)
         self._listeners: list[tuple[str, Receiver, int]] = []
+        self.listen(topics.replay_request, self._replays.receive, REQUEST_MAX_BYTES)
         self._stopping = threading.Event()
         self._stop_at_s = 0.0
         self._bell, self._rope = socket.socketpair()
@@ -110,6 +135,8 @@ class Publisher:
     def start(self) -> None:
         """Start delivering; whether a broker is there does not matter."""
         self._put_status("online")
+        for code in (_OVERFLOW, _DAMAGED):  # the broker may have kept an earlier boot's
+            self.set_alarm(code, None)
         self._outbox.on_append(self._ring)
         self._thread.start()
 
@@ -166,14 +193,24 @@ class Publisher:
         try:
             self._connected = True
             self._connections += 1
-            self._last_error = None
+            self._report(None)
             for topic, receiver, max_bytes in self._listeners:
                 link.subscribe(topic, receiver, max_bytes)
-            last_topic = self._topics.verdict_last if self._config.publish_last else None
-            session = Session(link, self._outbox, self._board, self._tally, last_topic)
+            session = Session(
+                link,
+                self._outbox,
+                self._board,
+                self._replays,
+                self._tally,
+                self._topics,
+                backlog_per_s=self._backlog_per_s,
+                publish_last=self._config.publish_last,
+            )
             while not self._drained():
+                self._watch_damage()
                 session.step()
                 self._watch_overflow()
+                self._report(session.complaint)
             self._put_status("stopped")
             self._say_goodbye(session)
         finally:
@@ -206,8 +243,15 @@ class Publisher:
             self._alarm_at_s = 0.0
             self.set_alarm(_OVERFLOW, None)
 
-    def _report(self, error: TfanetEdgeError) -> None:
-        if str(error) != str(self._last_error):
+    def _watch_damage(self) -> None:
+        damage = self._outbox.salvage
+        if damage is not self._alarmed_damage and damage is not None:
+            self._alarmed_damage = damage
+            self.set_alarm(_DAMAGED, str(damage))
+            _log.error("outbox: %s", damage)
+
+    def _report(self, error: TfanetEdgeError | None) -> None:
+        if error is not None and str(error) != str(self._last_error):
             _log.warning("%s", error)
         self._last_error = error
 
@@ -249,9 +293,4 @@ def parse_broker_address(text: str) -> tuple[str, int]:
 def _read_password(config: MqttConfig) -> str | None:
     if config.password_file is None:
         return None
-    try:
-        return config.password_file.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"password file '{config.password_file}' cannot be read ({error})", "check mqtt.password_file"
-        ) from error
+    return read_secret(config.password_file, "mqtt.password_file")

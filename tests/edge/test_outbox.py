@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import OutboxError
-from edge.mqtt.feed import BACKLOG_ROWS_PER_S, Feed
+from edge.mqtt.feed import Feed, Pace
 from edge.outbox import Gap, Kind, Message, Outbox, Row
 
 
@@ -101,6 +101,51 @@ def test_a_full_outbox_drops_companions_before_verdicts_and_records_the_gap(tmp_
     assert seqs(outbox.pending(10)) == [2, 3, 4, 5, 6, 7]
     assert outbox.gaps() == [Gap("boot", "mask", 0, 2), Gap("boot", "verdict", 0, 1)]
     assert (outbox.dropped, outbox.count()) == (5, 6)
+    outbox.close()
+
+
+def test_bytes_are_bounded_like_rows(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite", 1000, max_bytes=1000)
+    for seq in range(3):
+        outbox.append_many([sized(seq, 200), sized(seq, 100, "mask")])
+    outbox.append_many([sized(3, 200), sized(3, 100, "plc")])
+    assert [(row.message.kind, row.message.seq) for row in outbox.pending(10)] == [
+        ("verdict", 0),
+        ("verdict", 1),
+        ("verdict", 2),
+        ("mask", 2),
+        ("verdict", 3),
+        ("plc", 3),
+    ]
+    outbox.append_many([sized(4, 900)])
+    assert seqs(outbox.pending(10)) == [4]
+    assert outbox.gaps() == [
+        Gap("boot", "mask", 0, 2),
+        Gap("boot", "plc", 3, 3),
+        Gap("boot", "verdict", 0, 3),
+    ]
+    outbox.remove([row.id for row in outbox.pending(10)])
+    outbox.append_many([sized(5, 1000)])
+    assert seqs(outbox.pending(10)) == [5]
+    outbox.close()
+
+
+def sized(seq: int, size: int, kind: Kind = "verdict") -> Message:
+    return Message("t", bytes(size), 1, False, kind, "boot", seq)
+
+
+def test_the_latest_delivered_verdicts_are_remembered(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite", 1000, delivered_rows=5)
+    ids = outbox.append_many([message(seq) for seq in range(8)] + [message(7, "mask")])
+    outbox.remove(ids[6:])
+    outbox.remove(ids[:4])
+    assert [item.seq for item in outbox.delivered("boot", 0, 99, 99)] == [0, 1, 2, 3, 7]
+    assert [item.payload for item in outbox.delivered("boot", 1, 3, 2)] == [b"1", b"2"]
+    assert outbox.delivered("other", 0, 99, 99) == []
+    outbox.close()
+    outbox = Outbox(tmp_path / "outbox.sqlite", 1000, delivered_rows=5)
+    assert [item.seq for item in outbox.delivered("boot", 0, 99, 99)] == [0, 1, 2, 3, 7]
+    assert outbox.append_many([message(8)])[0] > ids[-2]
     outbox.close()
 
 
@@ -210,20 +255,25 @@ def test_a_file_that_is_no_outbox_is_refused_in_clear_words(tmp_path: Path) -> N
 def test_live_messages_go_before_the_backlog_which_is_slowed_down(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox.sqlite", 1000)
     outbox.append_many([message(seq) for seq in range(100)])
-    feed = Feed(outbox)
+    feed = Feed(outbox, pace := Pace(2000.0))
     outbox.append_many([message(seq) for seq in range(100, 110)])
-    first = seqs(feed.take(20, now_s=0.0))
-    assert first == [*range(100, 110), *range(10)]
-    assert seqs(feed.take(20, now_s=0.0)) == list(range(10, 25))
+    assert seqs(feed.take(25, now_s=0.0)) == [*range(100, 110), *range(10)]
     assert feed.take(20, now_s=0.0) == []
-    assert 0 < feed.until_next_s(0.0, 1.0) < 1.0
+    assert 0 < pace.until_next_s() <= 1 / 2000
     outbox.append_many([message(110)])
     assert seqs(feed.take(20, now_s=0.0)) == [110]
-    taken = 25
+    taken = 10
     now_s = 0.0
-    while rows := feed.take(1000, now_s := now_s + feed.until_next_s(now_s, 1.0)):
+    while feed.has_backlog:
+        rows = feed.take(1000, now_s := now_s + pace.until_next_s() + 1e-6)
+        assert seqs(rows) == list(range(taken, taken + len(rows)))
         taken += len(rows)
     assert taken == 100
-    assert now_s >= (100 - 25) / BACKLOG_ROWS_PER_S
-    assert feed.until_next_s(now_s, 1.0) == 1.0
+    assert now_s == pytest.approx((100 - 10) / 2000, rel=0.02)
     outbox.close()
+
+
+def test_a_pause_does_not_save_up_allowance() -> None:
+    pace = Pace(1000.0)
+    assert pace.allowance(now_s=3600.0) == 5
+    assert Pace(1.0).allowance(now_s=0.0) == 1
