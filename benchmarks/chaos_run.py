@@ -42,7 +42,6 @@ def soak(seconds: float, rate_hz: float) -> tuple[dict[str, list[float]], Report
         while time.monotonic() < begin_s + seconds:
             seen = len(rig.run.latencies_ns)
             time.sleep(_SAMPLE_S)
-            rig.run.read()
             fresh = [ns / 1e6 for _, ns in rig.run.latencies_ns[seen:]]
             for name, value in _sample(rig, fresh).items():
                 samples[name].append(value)
@@ -54,7 +53,7 @@ def _sample(rig: Rig, latencies_ms: list[float]) -> dict[str, float]:
     pid = rig.run.process.pid
     return {
         "rss_mib": _resident_mib(pid),
-        "grabber_rss_mib": sum(map(_resident_mib, rig.children())),
+        "grabber_rss_mib": sum(map(_resident_mib, rig.run.children())),
         "files": len(list(Path(f"/proc/{pid}/fd").iterdir())),
         "ms": statistics.median(latencies_ms) if latencies_ms else float("nan"),
     }

@@ -67,7 +67,6 @@ def measure(rounds: int, phase_s: float, rate_hz: float, seed: int) -> dict[str,
 
 
 def _deliver(rig: Rig) -> None:
-    rig.run.read()
     waiting = set(rig.run.durable_ns)
     until(lambda: waiting <= {delivery.result_id for delivery in list(rig.consumer.deliveries)}, "backlog", 60.0)
     time.sleep(_SETTLE_S)

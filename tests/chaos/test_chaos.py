@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 
@@ -76,3 +77,12 @@ def test_a_schedule_is_its_seed_and_leaves_nothing_out():
     named = {name for step in first for name in step.names}
     assert {f"crash at {point}" for point in POINTS} <= named
     assert {"broker killed", "disk full", "clock an hour behind", "camera offline", "black hole"} <= named
+
+
+def test_a_station_at_its_limits_comes_back_when_there_is_room_again(rig):
+    for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_AS):
+        rig.limit(limit, 0)
+        time.sleep(0.2)
+        rig.limit(limit, resource.RLIM_INFINITY)
+        rig.await_judged(time.monotonic_ns())
+    assert rig.finish().violations == []

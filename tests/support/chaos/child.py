@@ -1,9 +1,10 @@
 """`tfanet-edge` with a witness inside: it writes down what it fires and what it has made durable, and dies on demand.
 
-    python child.py JOURNAL run --config station.toml
+    python child.py run --config station.toml
 
-`JOURNAL` gets one JSON object per line, each handed to the system before the station goes on, so that it survives a
-SIGKILL. `CHAOS_CRASH=point:n` kills the process when it reaches a named point of a frame's life for the n-th time.
+Standard output gets one JSON object per line, each handed to the system before the station goes on: in a pipe it
+survives a SIGKILL. `CHAOS_CRASH=point:n` kills the process when it reaches a named point of a frame's life for the
+n-th time.
 `CHAOS_CLOCK` names a file of eight bytes, a signed number of nanoseconds by which the wall clock is wrong.
 """
 
@@ -45,10 +46,12 @@ POINTS = (
 
 
 class Witness:
-    """Keeps the journal, and ends the process where it is told to."""
+    """Says what happens, and ends the process where it is told to."""
 
-    def __init__(self, path: str, crash: str) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    def __init__(self, crash: str) -> None:
+        # Out of reach of the station and of what it starts.
+        self._file = os.dup(1)
+        os.dup2(2, 1)
         self._point, _, nth = crash.partition(":")
         self._left = int(nth or 1)
         self._lock = threading.Lock()
@@ -156,14 +159,14 @@ def bend_clock(path: str) -> None:
 
 def main() -> int:
     """Run the verb."""
-    witness = Witness(sys.argv[1], os.environ.get("CHAOS_CRASH", ""))
+    witness = Witness(os.environ.get("CHAOS_CRASH", ""))
     watch_commits(witness)
     if "CHAOS_CLOCK" in os.environ:
         bend_clock(os.environ["CHAOS_CLOCK"])
     watch_station(witness)
     from edge import cli
 
-    return cli.main(sys.argv[2:])
+    return cli.main(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class Fault:
 
 
 def _kill_grabber(rig: Rig) -> None:
-    for pid in rig.children():
+    for pid in rig.run.children():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
@@ -132,7 +132,7 @@ def crash_at(point: str, nth: int) -> Fault:
         run = rig.start(f"{point}:{nth}")
         with contextlib.suppress(RecoveryError):  # a point behind the broker is not reached without one
             until(lambda: run.process.poll() is not None, f"crash at {point}", 4.0)
-        rig.note_end()
+        rig.run.note_end()
 
     return Fault("station", start)
 
