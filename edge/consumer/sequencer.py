@@ -51,7 +51,7 @@ class Sequencer:
                 outputs += self._boots.popitem(last=False)[1].give_up()
         if boot is None or not boot.wants(verdict):
             self.foreign += 1
-            return outputs
+            return []
         self._boots.move_to_end(key)
         accepted = boot.accept(verdict, now_s)
         if accepted is None:

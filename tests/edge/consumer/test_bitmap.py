@@ -41,6 +41,7 @@ def test_long_runs():
 
 
 @given(st.text(max_size=30), st.tuples(st.integers(-1, 50), st.integers(-1, 50)))
+@example("5N1", (2, 2))  # runs of 5, -2 and 1
 def test_any_text_decodes_as_the_station_does_or_is_refused(text, size):
     try:
         bitmap = decode_rle(text, size)

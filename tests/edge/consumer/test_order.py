@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.consumer import Missing, Ordering, Position, Verdict, positions_after
-from edge.consumer.order import ReplayRequest
+from edge.consumer.order import ReplayRequest, Spans
 from edge.consumer.sequencer import Sequencer
 
 HERE = "plant/paint/l1/s1"
@@ -200,9 +200,44 @@ def test_without_holding_a_verdict_never_waits_for_a_gap(received):
     assert take_all(sequencer, received(2), received(1), received(4)) == [2, 1, 4]
 
 
+def test_a_repetition_is_known_by_its_number_when_its_id_is_forgotten(received, monkeypatch):
+    monkeypatch.setattr("edge.consumer.sequencer.RESULT_IDS_KEPT", 0)
+    sequencer = Sequencer(Ordering())
+    assert take_all(sequencer, received(4), received(4), received(6), received(6), received(2), received(2)) == [4, 2]
+    assert take_all(sequencer, received(5), received(6)) == [5, 6]
+    assert sequencer.repeated == 4
+
+
+def test_a_repetition_is_known_by_its_id_when_its_boot_is_forgotten(received, monkeypatch):
+    monkeypatch.setattr("edge.consumer.sequencer._BOOTS_KEPT", 1)
+    sequencer = Sequencer(Ordering())
+    assert take_all(sequencer, received(4), received(0, boot=1), received(4)) == [4, 0]
+
+
+def test_while_a_backlog_comes_nobody_asks(received):
+    sequencer = Sequencer(Ordering(patience_s=1.0), from_start=True)
+    sequencer.accept(received(9), 0.0)
+    for seq in range(8, 0, -1):
+        now_s = 0.8 * (9 - seq)
+        assert sequencer.wait(now_s) == []
+        assert sequencer.accept(received(seq), now_s) == []
+    assert len(sequencer.wait(now_s + 1.0)) == 1
+
+
+def test_ranges_that_never_came_are_not_kept_for_ever():
+    spans = Spans([(0, 0)])
+    for number in range(2, 2002, 2):
+        spans.append(number, number)
+    assert not spans.discard(0)
+    assert spans.discard(2)
+    assert spans.discard(2000)
+
+
 def test_memory_is_bounded_when_boots_never_end(received, monkeypatch):
     monkeypatch.setattr("edge.consumer.sequencer._BOOTS_KEPT", 2)
     sequencer = Sequencer(Ordering(), from_start=True)
     boot_ids = [received(0, boot).boot_id for boot in range(3)]
     assert take_all(sequencer, received(1, boot=0), received(0, boot=1)) == [0]
-    assert take_all(sequencer, received(0, boot=2)) == [Missing(HERE, boot_ids[0], 0, 0), 1, 0]
+    take_all(sequencer, received(2, boot=0))  # the one heard of longest ago is now number 1
+    assert take_all(sequencer, received(2, boot=1)) == []
+    assert take_all(sequencer, received(0, boot=2)) == [Missing(HERE, boot_ids[0], 0, 0), 1, 2, 0]
