@@ -67,7 +67,8 @@ static void write_real(const struct session *session, enum register_index index,
     OK(gentl.GCWritePort(session->port, NUMBERS_ADDRESS + 8u * (unsigned)index, &value, &size));
 }
 
-static struct session open_session(IF_HANDLE interface, const char *serial) {
+/* The pixel format is the camera's first one when `format` is 0. */
+static struct session open_with_format(IF_HANDLE interface, const char *serial, int64_t format) {
     struct session session = {0};
     DEV_HANDLE second;
     OK(gentl.IFOpenDevice(interface, serial, 4, &session.device));
@@ -75,6 +76,7 @@ static struct session open_session(IF_HANDLE interface, const char *serial) {
     OK(gentl.DevGetPort(session.device, &session.port));
     OK(gentl.DevOpenDataStream(session.device, "stream0", &session.stream));
     OK(gentl.GCRegisterEvent(session.stream, EVENT_NEW_BUFFER, &session.event));
+    if (format != 0) OK(write_number(&session, REGISTER_PIXEL_FORMAT, format));
     size_t bytes = (size_t)read_number(&session, REGISTER_PAYLOAD_SIZE);
     session.memory = malloc(bytes * (BUFFERS - 2));
     CHECK(session.memory != NULL);
@@ -88,6 +90,10 @@ static struct session open_session(IF_HANDLE interface, const char *serial) {
     write_real(&session, REGISTER_EXPOSURE_TIME, 100.0);
     write_real(&session, REGISTER_FRAME_RATE, 1000.0);
     return session;
+}
+
+static struct session open_session(IF_HANDLE interface, const char *serial) {
+    return open_with_format(interface, serial, 0);
 }
 
 static void start(const struct session *session) {
@@ -202,6 +208,26 @@ static uint32_t count_devices(IF_HANDLE interface) {
     return count;
 }
 
+/* A row of camera "A" does not fill the last group of the packed formats. */
+static void take_every_format(IF_HANDLE interface, struct camera_header *camera) {
+    static const int64_t formats[] = {0x01080001, 0x01100003, 0x010A0046, 0x010C0004, 0x01100005, 0x010C0047,
+                                      0x010C0006, 0x01100007, 0x01080009, 0x01100011, 0x010C0059, 0x010C002B,
+                                      0x02180014, 0x02180015, 0x02200016, 0x0210003B};
+    atomic_store(&camera->torn_every, 2);
+    atomic_store(&camera->short_every, 3);
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; ++i) {
+        struct session session = open_with_format(interface, "A", formats[i]);
+        CHECK(read_number(&session, REGISTER_PIXEL_FORMAT) == formats[i]);
+        EXPECT(GC_ERR_INVALID_VALUE, write_number(&session, REGISTER_PIXEL_FORMAT, 0x01080008)); /* BayerGR8 */
+        start(&session);
+        take_frames(&session, 6);
+        close_in_order(&session);
+        free(session.memory);
+    }
+    atomic_store(&camera->torn_every, 0);
+    atomic_store(&camera->short_every, 0);
+}
+
 static void lose_while_streaming(IF_HANDLE interface, struct camera_header *camera, enum camera_link how) {
     struct session session = open_session(interface, "A");
     start(&session);
@@ -251,6 +277,7 @@ static void live_once(struct camera_header *camera, bool close_all) {
         free(first.memory);
         free(other.memory);
     }
+    take_every_format(interface, camera);
     lose_while_streaming(interface, camera, LINK_OFFLINE);
     lose_while_streaming(interface, camera, LINK_SILENT);
     expect_wait_to_abort(interface, false);
