@@ -97,14 +97,16 @@ class Acquirer:
 
         The quickest of a few readings counts most.
         """
-        if find_feature(self._nodes, "TimestampLatch") is None:
+        latch = find_feature(self._nodes, "TimestampLatch")
+        value = find_feature(self._nodes, "TimestampLatchValue")
+        if latch is None or value is None:
             return None
         known = None
         for _ in range(_CLOCK_READINGS):
             earliest_ns = time.monotonic_ns()
-            self._nodes.TimestampLatch.execute()
+            latch.execute()
             latest_ns = time.monotonic_ns()
-            latched_ns = int(self._nodes.TimestampLatchValue.get_value(ignore_cache=True))
+            latched_ns = int(value.get_value(ignore_cache=True))
             known = combine(known, read_between(latched_ns, earliest_ns, latest_ns))
         return known
 

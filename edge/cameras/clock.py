@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# A frame that seems to be from so long before the acquisition began lay in the camera; one that seems older than that,
+# or not to be taken yet, shows that its clock is not the one that was latched.
+LEFT_OVER_NS = 60_000_000_000
+
 # How fast the two clocks may drift apart: quartz oscillators keep within 100 ppm each.
 DRIFT_PPM = 200
 
@@ -58,3 +62,34 @@ def combine(known: ClockMap | None, newer: ClockMap) -> ClockMap:
         return newer
     earlier = known.at(newer.at_ns)
     return ClockMap(max(earlier.low_ns, newer.low_ns), min(earlier.high_ns, newer.high_ns), newer.at_ns)
+
+
+class CameraClock:
+    """The camera's clock during one acquisition, known from latched timestamps and from frames.
+
+    Args:
+        latched: by the camera's own latch; None when it has none.
+        began_ns: host time at which the acquisition began.
+
+    Attributes:
+        known: None as long as nothing is.
+        is_latched: whether latched timestamps and the frames' agree.
+    """
+
+    def __init__(self, latched: ClockMap | None, began_ns: int) -> None:
+        self.known = latched
+        self.is_latched = latched is not None
+        self._began_ns = began_ns
+
+    def latch(self, latched: ClockMap) -> None:
+        """A timestamp was latched again."""
+        self.known = combine(self.known, latched)
+
+    def see(self, camera_ns: int, received_ns: int) -> ClockMap:
+        """A frame of the acquisition came; returns what is known with it."""
+        seen = read_between(camera_ns, self._began_ns, received_ns)
+        if self.known is None or self.known.agrees_with(seen):
+            self.known = combine(self.known, seen)
+        elif not 0 < self._began_ns - self.known.latest_ns(camera_ns) < LEFT_OVER_NS:
+            self.known, self.is_latched = seen, False
+        return self.known

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # How long a grabber may take to close the device before it is killed.
 END_LIMIT_S = 4.0
+# What a grabber gets before it is killed for its silence: the whole machine may have stood still.
+GRACE_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ class GenicamCamera:
             if self._link.poll(min(timeout_s, silence_limit_s)):
                 self._handle(self._link.recv())
                 self._heard_at_s = time.monotonic()
-            elif time.monotonic() - self._heard_at_s > silence_limit_s:
+            elif time.monotonic() - self._heard_at_s > silence_limit_s and not self._link.poll(GRACE_S):
                 self._process.kill()
                 self._handle_end(self._process, f"the grabber process gave no sign of life for {silence_limit_s:g} s")
         except (EOFError, OSError):

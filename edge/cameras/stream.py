@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.cameras.acquirer import Acquirer
 from edge.cameras.camera import FramesMissing, TriggerFailed
-from edge.cameras.clock import combine, read_between
+from edge.cameras.clock import CameraClock
 from edge.cameras.layout import ImageLayout, image_in, timestamp_ns
 from edge.cameras.link import FrameHeader
 from edge.cameras.ring import RingGeometry, create_ring
@@ -68,10 +68,8 @@ class Stream:
 
     def _begin(self) -> None:
         self._sequence = FrameSequence()
-        self._clock = self._acquirer.read_clock()
-        self._can_latch = self._clock is not None
+        self._clock = CameraClock(self._acquirer.read_clock(), time.monotonic_ns())
         self._clock_due_s = time.monotonic() + CLOCK_EVERY_S
-        self._began_ns = time.monotonic_ns()
         self._acquirer.start()
 
     def step(self) -> bool:
@@ -101,19 +99,20 @@ class Stream:
         if now_s >= self._sign_due_s:
             self._sign_due_s = now_s + SIGN_S
             self._give_sign()
+        if now_s >= self._clock_due_s and not self._is_exposing:
+            self._clock_due_s = now_s + CLOCK_EVERY_S
+            if self._clock.is_latched and (latched := self._acquirer.read_clock()) is not None:
+                self._clock.latch(latched)
         return True
 
     def _give_sign(self) -> None:
-        now_ns = time.monotonic_ns()
-        if self._can_latch and now_ns > self._clock_due_s * 1e9 and (read := self._acquirer.read_clock()) is not None:
-            self._clock = combine(self._clock, read)
-            self._clock_due_s = now_ns / 1e9 + CLOCK_EVERY_S
+        clock = self._clock.known
         self._link.send(
             SignOfLife(
                 duplicates=self._faults[DUPLICATE],
                 stale=self._faults[STALE],
                 underruns=self._underruns_before + self._acquirer.underruns,
-                clock_uncertainty_ns=None if self._clock is None else self._clock.at(now_ns).uncertainty_ns,
+                clock_uncertainty_ns=None if clock is None else clock.at(time.monotonic_ns()).uncertainty_ns,
             )
         )
 
@@ -211,15 +210,13 @@ class Stream:
     def _is_before_trigger(self, camera_ns: int | None, received_ns: int) -> bool:
         if camera_ns is None:
             return False
-        seen = read_between(camera_ns, self._began_ns, received_ns)
-        if self._clock is not None and not self._clock.agrees_with(seen):
-            self._can_latch = False  # what is latched is another clock than the frames', or it was set
-        self._clock = combine(self._clock, seen)
-        return self._is_exposing and self._clock.latest_ns(camera_ns) < self._fired_ns
+        clock = self._clock.see(camera_ns, received_ns)
+        return self._is_exposing and clock.latest_ns(camera_ns) < self._fired_ns
 
     def _latency_ns(self, camera_ns: int | None, received_ns: int) -> int | None:
         if self._is_exposing:
             return received_ns - self._fired_ns
-        if camera_ns is None or self._clock is None or self._clock.uncertainty_ns > CLOCK_LIMIT_NS:
+        clock = self._clock.known
+        if camera_ns is None or clock is None or clock.uncertainty_ns > CLOCK_LIMIT_NS:
             return None
-        return received_ns - self._clock.host_ns(camera_ns)
+        return received_ns - clock.host_ns(camera_ns)

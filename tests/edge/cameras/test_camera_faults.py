@@ -224,3 +224,21 @@ def test_the_cameras_clock_is_known_to_the_microsecond_scale(replay: ReplayCamer
     assert 0 < statistics.clock_uncertainty_us < 5_000
     assert statistics.latency_p50_ms is not None
     assert 5.0 <= statistics.latency_p50_ms < 500.0
+
+
+def test_the_stations_metrics_tell_of_its_camera(
+    make_line: Callable[..., Any], validators: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.station._METRICS_EVERY_S", 0.5)
+    line = make_line().start()
+    topic = line.consumer.topics.metrics
+    deadline_s = time.monotonic() + 20
+    while not (metrics := line.consumer.of(topic)) or metrics[-1]["values"]["camera_delivered"] < 5:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    line.end()
+    validators["metrics"].validate(metrics[-1])
+    values = metrics[-1]["values"]
+    assert values["camera_reconnects"] == values["camera_incomplete"] == 0.0
+    assert 5.0 <= values["camera_latency_p50_ms"] <= values["camera_latency_p99_ms"]
+    assert values["camera_clock_uncertainty_us"] > 0

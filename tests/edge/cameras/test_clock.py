@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.cameras.clock import DRIFT_PPM, ClockMap, combine, read_between
+from edge.cameras.clock import DRIFT_PPM, CameraClock, ClockMap, combine, read_between
 
 MS = 1_000_000
 readings = st.lists(
@@ -62,3 +62,40 @@ def test_the_fastest_frame_comes_closest() -> None:
         known = combine(known, read_between(exposed_ns, 90 * MS, exposed_ns + delay_ns))
     assert known is not None
     assert 12 * MS <= known.high_ns < 12.1 * MS
+
+
+@given(
+    offset_ns=st.integers(-(10**18), 10**18),
+    latch=st.booleans(),
+    frames=st.lists(st.tuples(st.integers(MS, 500 * MS), st.integers(0, 40 * MS)), min_size=1, max_size=20),
+)
+def test_no_frame_of_the_acquisition_seems_older_than_it_is(
+    offset_ns: int, latch: bool, frames: list[tuple[int, int]]
+) -> None:
+    began_ns = 10**12
+    latched = read_between(began_ns - offset_ns, began_ns - MS, began_ns + MS) if latch else None
+    clock, host_ns = CameraClock(latched, began_ns), began_ns
+    for pause_ns, delay_ns in frames:
+        host_ns += pause_ns
+        known = clock.see(host_ns - offset_ns, host_ns + delay_ns)
+        assert known.latest_ns(host_ns - offset_ns) >= host_ns
+        assert clock.is_latched is latch
+
+
+def test_a_frame_left_over_is_known_by_the_latched_clock() -> None:
+    began_ns = 5_000 * MS
+    clock = CameraClock(read_between(100 * MS, began_ns - MS, began_ns), began_ns)
+    before = clock.known
+    known = clock.see(70 * MS, began_ns + 10 * MS)
+    assert known == before
+    assert known.latest_ns(70 * MS) < began_ns
+    assert clock.is_latched
+
+
+def test_a_latch_of_another_clock_is_not_believed() -> None:
+    began_ns = 5_000_000 * MS
+    for frame_ns in (10**18, 3):
+        clock = CameraClock(read_between(4_000_000 * MS, began_ns - MS, began_ns), began_ns)
+        known = clock.see(frame_ns, began_ns + 10 * MS)
+        assert not clock.is_latched
+        assert began_ns <= known.latest_ns(frame_ns) <= began_ns + 10 * MS
