@@ -195,13 +195,20 @@ class Outbox:
 
     def discard(self, row: Row) -> None:
         """Give a message up: removed, and recorded as a gap."""
-        message = row.message
+        self.discard_many([row])
+
+    def discard_many(self, rows: Sequence[Row]) -> None:
+        """Give messages up in one transaction; those that are gone already are no gap."""
 
         def work() -> None:
+            gone = []
             with transaction(self._reader):
-                removed = self._reader.execute(_DELETE, (row.id,)).rowcount
-                insert_gap(self._reader, Gap(message.boot_id, message.kind, message.seq, message.seq))
-            self._forget([row] * removed)
+                for row in rows:
+                    if self._reader.execute(_DELETE, (row.id,)).rowcount:
+                        m = row.message
+                        insert_gap(self._reader, Gap(m.boot_id, m.kind, m.seq, m.seq))
+                        gone.append(row)
+            self._forget(gone)
 
         self._attempt("cannot be written", work)
 
