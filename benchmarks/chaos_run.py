@@ -103,6 +103,7 @@ def told(report: Report) -> dict[str, object]:
         "triggers": report.triggers,
         "verdicts": report.verdicts,
         "by_kind": dict(sorted(report.by_kind.items())),
+        "compared_with_the_part": report.compared,
         "lost": report.lost,
         "repeated_deliveries": report.repeated,
         "delivered_as_backlog": report.late,

@@ -86,9 +86,14 @@ def main() -> int:
     )
     result: dict[str, object] = {"command": command, "seed": asked.seed, **circumstances()}
     by_condition = measure(asked.rounds, asked.phase, asked.rate, asked.seed)
-    print("| broker | verdicts | median, ms | p99, ms | p99 against up |")
-    print("|---|---|---|---|---|")
+    print("| broker | verdicts | median, ms | p99, ms | against up | median of the rounds' p99, ms | against up |")
+    print("|---|---|---|---|---|---|---|")
     p99_up_ms = quantile([ms for times in by_condition["up"] for ms in times], 0.99)
+    # One burst of somebody else's work in one round decides the p99 of all; the median over rounds forgives it.
+    typical_ms = {
+        name: statistics.median(quantile(of_round, 0.99) for of_round in rounds)
+        for name, rounds in by_condition.items()
+    }
     for name, rounds in by_condition.items():
         times = [ms for of_round in rounds for ms in of_round]
         p99_ms = quantile(times, 0.99)
@@ -97,10 +102,13 @@ def main() -> int:
             "median_ms": round(statistics.median(times), 3),
             "p99_ms": round(p99_ms, 3),
             "p99_ratio_to_up": round(p99_ms / p99_up_ms, 3),
+            "p99_ms_median_of_rounds": round(typical_ms[name], 3),
+            "typical_p99_ratio_to_up": round(typical_ms[name] / typical_ms["up"], 3),
             "p99_ms_by_round": [round(quantile(of_round, 0.99), 3) for of_round in rounds],
         }
         print(
-            f"| {name} | {len(times)} | {statistics.median(times):.2f} | {p99_ms:.2f} | {p99_ms / p99_up_ms - 1:+.1%} |"
+            f"| {name} | {len(times)} | {statistics.median(times):.2f} | {p99_ms:.2f} | {p99_ms / p99_up_ms - 1:+.1%} "
+            f"| {typical_ms[name]:.2f} | {typical_ms[name] / typical_ms['up'] - 1:+.1%} |"
         )
     keep("durability.json", result)
     return 0

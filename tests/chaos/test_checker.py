@@ -112,3 +112,14 @@ def test_a_delivery_is_told_by_its_message():
     assert (once.seq, once.trigger_id, once.verdict, once.received_ns) == (4, 7, "NG", 5)
     assert Delivery.of(json.dumps({**said, "historical": True}).encode(), 6).content == once.content
     assert Delivery.of(json.dumps({**said, "verdict": "OK"}).encode(), 6).content != once.content
+
+
+def test_a_verdict_against_what_was_under_the_camera():
+    seen = [delivery(number, ts_camera=number + 1) for number in range(10)]
+    expected = {number + 1: "OK" for number in range(10)}
+    report = check([boot()], seen, [0], deadline_s=1.0, expected=expected)
+    assert (report.violations, report.compared) == ([], 10)
+    wrong = check([boot()], seen, [0], deadline_s=1.0, expected={**expected, 4: "NG"})
+    assert wrong.violations == ["verdict A3 is OK, the part NG"]
+    seen[3] = delivery(3, ts_camera=4, verdict="INVALID")
+    assert check([boot()], seen, [0], deadline_s=1.0, expected={**expected, 4: "NG"}).violations == []

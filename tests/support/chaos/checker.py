@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Literal
 
 _NS = 1_000_000_000
@@ -47,6 +48,7 @@ class Delivery:
     trigger_id: int
     verdict: str
     content: bytes
+    ts_camera: int | None = None
 
     @staticmethod
     def of(payload: bytes, received_ns: int) -> Delivery:
@@ -61,6 +63,7 @@ class Delivery:
             said["part"]["trigger_id"],
             said["verdict"],
             content,
+            said.get("ts_camera"),
         )
 
 
@@ -75,6 +78,7 @@ class Report:
         repeated: deliveries of a verdict that had arrived before.
         open_at_end: triggers that a boot which was killed or gave up had not answered.
         late: verdicts that arrived after a later one of their boot, as a backlog does.
+        compared: verdicts held against what was under the camera.
         violations: broken promises.
     """
 
@@ -86,6 +90,7 @@ class Report:
     lost: int = 0
     open_at_end: int = 0
     late: int = 0
+    compared: int = 0
     violations: list[str] = field(default_factory=list)
 
 
@@ -96,6 +101,7 @@ def check(
     *,
     deadline_s: float,
     slack_s: float = 1.0,
+    expected: Mapping[int, str] = MappingProxyType({}),
 ) -> Report:
     """Compare what was fired and made durable with what arrived.
 
@@ -105,6 +111,7 @@ def check(
         sessions_ns: when the broker accepted the station, ascending.
         deadline_s: within which a trigger has its verdict.
         slack_s: how far the witnesses' clocks and the machine's scheduling may be off.
+        expected: the verdict on what was under the camera, OK or NG, by the frame's timestamp.
     """
     report = Report(boots=len(boots))
     by_boot: dict[str, list[Delivery]] = defaultdict(list)
@@ -114,6 +121,10 @@ def check(
         if first is delivery:
             by_boot[delivery.boot_id].append(delivery)
             report.by_kind[delivery.verdict] += 1
+            truth = expected.get(delivery.ts_camera or 0)
+            report.compared += truth is not None
+            if delivery.verdict in ("OK", "NG") and truth not in (None, delivery.verdict):
+                report.violations.append(f"verdict {delivery.result_id} is {delivery.verdict}, the part {truth}")
             continue
         report.repeated += 1
         if first.content != delivery.content:

@@ -119,6 +119,13 @@ FAULTS: dict[str, Fault] = {
     "camera stalled": _camera("stall", True, False),
     "every 3rd frame lost": _camera("drop_every", 3, 0),
     "every 3rd frame torn": _camera("incomplete_every", 3, 0),
+    "every 3rd frame twice": _camera("duplicate_every", 3, 0),
+    "every 3rd frame stale": _camera("stale_every", 3, 0),
+    "every 3rd frame with a hole": _camera("torn_every", 3, 0),
+    "every 3rd frame short": _camera("short_every", 3, 0),
+    "slow features": _camera("feature_delay_ms", 50, 0),
+    "producer crashed": Fault("camera", lambda rig: rig.camera.crash()),
+    "frame ids wrap": Fault("camera", lambda rig: rig.camera.wrap_frame_ids(65530)),
     "clock an hour ahead": Fault("clock", lambda rig: rig.set_clock(3600.0), lambda rig: rig.set_clock(0.0)),
     "clock an hour behind": Fault("clock", lambda rig: rig.set_clock(-3600.0), lambda rig: rig.set_clock(0.0)),
 }

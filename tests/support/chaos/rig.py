@@ -22,6 +22,7 @@ from simulator.replay import ReplayCamera
 
 IDENTITY = Identity(site="plant", area="paint", line="l1", station="s1")
 DEADLINE_S = 1.0
+_TRUTH = ("OK", "NG")  # of the camera's two images
 _RESTART_NS = 200_000_000
 
 
@@ -31,6 +32,8 @@ class Rig:
     def __init__(self, directory: Path, bundle: Path, *, interval_ms: float = 50.0) -> None:
         self.directory = directory
         self.runs: list[Run] = []
+        self._expected: dict[int, str] = {}
+        self._diary_due_s = 0.0
         self._limits: dict[int, int] = {}
         self._clock = directory / "clock"
         self._clock.write_bytes(bytes(8))
@@ -112,6 +115,7 @@ enabled = false
 
     def supervise(self) -> None:
         """Start the station again if it has ended."""
+        self._keep_diary()
         self.run.note_end()
         if self.run.ended is not None and time.monotonic_ns() > self.run.ended_ns + _RESTART_NS:
             self.start()
@@ -172,7 +176,21 @@ enabled = false
             for run in self.runs
             if run.ended and run.boot_id
         ]
-        return check(boots, list(self.consumer.deliveries), self.proxy.sessions_ns, deadline_s=DEADLINE_S)
+        self._diary_due_s = 0.0
+        self._keep_diary()
+        return check(
+            boots,
+            list(self.consumer.deliveries),
+            self.proxy.sessions_ns,
+            deadline_s=DEADLINE_S,
+            expected=self._expected,
+        )
+
+    def _keep_diary(self) -> None:
+        """Before the camera's own is written over, which holds 1024 frames."""
+        if time.monotonic() > self._diary_due_s:
+            self._diary_due_s = time.monotonic() + 5.0
+            self._expected |= {shot.timestamp_ns: _TRUTH[shot.image_index] for shot in self.camera.exposures()}
 
     def _await_deliveries(self, timeout_s: float) -> None:
         """Of all that is durable by now; what never comes is for the checker to tell."""
