@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import shutil
 import signal
+import sqlite3
 import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from chaos.broker import find_mosquitto
@@ -14,6 +19,7 @@ from chaos.faults import crash_at, inflict, schedule
 from chaos.proxy import BLACK_HOLE, FAIR
 from chaos.rig import Rig
 
+VERDICTS = "SELECT payload FROM outbox WHERE kind = 'verdict'"
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "2"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 
@@ -47,6 +53,8 @@ def test_killed_with_a_backlog_it_delivers_the_backlog_after_the_restart(rig):
     rig.end(signal.SIGKILL)
     for point in ("committed", "commit"):
         crash_at(point, 5).start(rig)
+        durable = {result_id for run in rig.runs for result_id in run.durable_ns}
+        assert durable <= on_disk(rig) | {delivery.result_id for delivery in rig.consumer.deliveries}
     rig.start()
     rig.await_judged(time.monotonic_ns())
     arrived = len(rig.consumer.deliveries)
@@ -55,6 +63,15 @@ def test_killed_with_a_backlog_it_delivers_the_backlog_after_the_restart(rig):
     assert report.violations == []
     assert report.verdicts > arrived
     assert [run.ended for run in rig.runs] == ["killed", "killed", "killed", "stopped"]
+
+
+def on_disk(rig: Rig) -> set[str]:
+    """The verdicts in a copy of the outbox, taken as the next start would find it."""
+    copies = [
+        Path(shutil.copy(file, rig.directory / f"copy-{file.name}")) for file in rig.outbox.parent.glob("outbox.*")
+    ]
+    with closing(sqlite3.connect(min(copies))) as copy:
+        return {json.loads(row[0])["result_id"] for row in copy.execute(VERDICTS)}
 
 
 def test_the_checker_sees_a_station_that_loses_its_outbox(rig):
