@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harvesters.core import DeviceInfo, Harvester
 
 _CLOCK_READINGS = 3
+_USER_SET_FEATURES = frozenset({"UserSetSelector", "UserSetLoad"})
 DEVICE_ERRORS = (gentl.GenericException, genapi.GenericException)
 
 
@@ -40,15 +41,18 @@ class Acquirer:
         self._marks_buffers = False
 
     def configure(self, config: GenicamConfig, trigger: TriggerConfig) -> ImageLayout:
-        """Write trigger and features.
+        """Write trigger and features; a user set among them is loaded before all else.
 
         Raises:
             CameraSetupError: a value was refused, or the pixel format is not one this program reads.
         """
         if find_feature(self._nodes, "AcquisitionMode") is not None:
             write_feature(self._nodes, "AcquisitionMode", "Continuous")
+        # A user set loaded later would undo the trigger.
+        first = {name: value for name, value in config.features.items() if name in _USER_SET_FEATURES}
+        write_features(self._nodes, first)
         write_trigger(self._nodes, trigger, config.features)
-        write_features(self._nodes, config.features)
+        write_features(self._nodes, {name: config.features[name] for name in config.features if name not in first})
         self._marks_buffers = trigger.mode != "free_run"
         return read_layout(self._nodes)
 

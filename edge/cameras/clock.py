@@ -38,7 +38,7 @@ class ClockMap:
 
     def at(self, now_ns: int) -> ClockMap:
         """The same knowledge at another time, less certain by the drift."""
-        drift_ns = abs(now_ns - self.at_ns) * DRIFT_PPM // 1_000_000 + 1
+        drift_ns = _drift_ns(abs(now_ns - self.at_ns))
         return ClockMap(self.low_ns - drift_ns, self.high_ns + drift_ns, now_ns)
 
     def agrees_with(self, other: ClockMap) -> bool:
@@ -53,7 +53,8 @@ def read_between(camera_ns: int, earliest_ns: int, latest_ns: int) -> ClockMap:
     A latched timestamp was taken between command and answer; a frame was exposed after the acquisition began and
     before it arrived, so that the fastest of many frames comes closest.
     """
-    return ClockMap(earliest_ns - camera_ns, latest_ns - camera_ns, latest_ns)
+    low_ns = earliest_ns - camera_ns - _drift_ns(latest_ns - earliest_ns)
+    return ClockMap(low_ns, latest_ns - camera_ns, latest_ns)
 
 
 def combine(known: ClockMap | None, newer: ClockMap) -> ClockMap:
@@ -62,6 +63,11 @@ def combine(known: ClockMap | None, newer: ClockMap) -> ClockMap:
         return newer
     earlier = known.at(newer.at_ns)
     return ClockMap(max(earlier.low_ns, newer.low_ns), min(earlier.high_ns, newer.high_ns), newer.at_ns)
+
+
+def _drift_ns(duration_ns: int) -> int:
+    """How far the clocks may have drifted apart in that time."""
+    return duration_ns * DRIFT_PPM // 1_000_000 + 2
 
 
 class CameraClock:

@@ -69,6 +69,8 @@ static union value read_number(const struct device *device, enum register_index 
     case REGISTER_ACQUISITION_STOP:
     case REGISTER_TRIGGER_SOFTWARE:
     case REGISTER_TIMESTAMP_LATCH:
+    case REGISTER_USER_SET_SELECTOR: /* Default is the only one */
+    case REGISTER_USER_SET_LOAD:
     case REGISTER_COUNT:
         break;
     }
@@ -137,8 +139,16 @@ static GC_ERROR write_format(struct device *device, enum register_index index, i
     }
 }
 
+static GC_ERROR load_user_set(struct device *device) {
+    if (device->registers.is_acquiring) return fail(GC_ERR_ACCESS_DENIED, "locked while the camera acquires");
+    registers_reset(device);
+    return GC_ERR_SUCCESS;
+}
+
 static GC_ERROR execute(struct device *device, enum register_index index) {
     switch (index) {
+    case REGISTER_USER_SET_LOAD:
+        return load_user_set(device);
     case REGISTER_ACQUISITION_START:
         sensor_start(device);
         return GC_ERR_SUCCESS;
@@ -166,6 +176,7 @@ static GC_ERROR write_number(struct device *device, enum register_index index, u
         return write_format(device, index, value.integer);
     case REGISTER_ACQUISITION_MODE:
     case REGISTER_TRIGGER_SELECTOR:
+    case REGISTER_USER_SET_SELECTOR:
         return set_integer(&only_one, value.integer, 0, 0);
     case REGISTER_FRAME_RATE:
         return set_real(&registers->frame_rate_hz, value.real, 0.1, 2000.0);
@@ -183,6 +194,7 @@ static GC_ERROR write_number(struct device *device, enum register_index index, u
     case REGISTER_ACQUISITION_STOP:
     case REGISTER_TRIGGER_SOFTWARE:
     case REGISTER_TIMESTAMP_LATCH:
+    case REGISTER_USER_SET_LOAD:
         return execute(device, index);
     default:
         return fail(GC_ERR_ACCESS_DENIED, "register %d is read-only", (int)index);

@@ -242,3 +242,17 @@ def test_the_stations_metrics_tell_of_its_camera(
     assert values["camera_reconnects"] == values["camera_incomplete"] == 0.0
     assert 5.0 <= values["camera_latency_p50_ms"] <= values["camera_latency_p99_ms"]
     assert values["camera_clock_uncertainty_us"] > 0
+
+
+def test_frames_lost_while_the_grabber_slept_are_counted(replay: ReplayCamera, make: Any, bench: MakeBench) -> None:
+    run = bench(make("free_run", features={"AcquisitionFrameRate": 100.0})).start()
+    run.camera.release(run.frame())
+    os.kill(run.camera._process.pid, signal.SIGSTOP)
+    time.sleep(0.3)
+    os.kill(run.camera._process.pid, signal.SIGCONT)
+    deadline_s = time.monotonic() + 5
+    while (counted := run.camera.statistics).missing == 0 or counted.underruns == 0:
+        assert time.monotonic() < deadline_s, counted
+        run.camera.release(run.frame())
+    assert counted.missing == sum(event.count for event in run.events if isinstance(event, FramesMissing))
+    assert CameraState.LOST not in run.states

@@ -97,6 +97,15 @@ def test_the_edge_may_be_chosen(replay: ReplayCamera, make: Any, bench: MakeBenc
     assert run.frame().frame_id == 0
 
 
+def test_a_user_set_is_loaded_before_the_trigger_is_set(replay: ReplayCamera, make: Any, bench: MakeBench) -> None:
+    features = {"ExposureTime": 700.0, "UserSetSelector": "Default", "UserSetLoad": True, "PixelFormat": "Mono12p"}
+    run = bench(make(features=features)).start()
+    run.camera.trigger(1)
+    frame = run.frame()
+    assert (frame.trigger_id, frame.exposure_us, frame.pixel_format) == (1, 700.0, PixelFormat.MONO12P)
+    assert replay.counters.exposed == 1
+
+
 def test_lost_frames_show_as_a_gap(replay: ReplayCamera, make: Any, bench: MakeBench) -> None:
     replay.drop_every = 4
     run = bench(make("free_run", features={"AcquisitionFrameRate": 100.0})).start()
