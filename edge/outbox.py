@@ -35,6 +35,7 @@ from edge.outbox_file import (
     insert_delivered,
     insert_gap,
     is_damage,
+    last_id_of,
     prepare,
     transaction,
 )
@@ -51,8 +52,7 @@ _ONE = "SELECT * FROM outbox WHERE id = ?"
 _DELETE = "DELETE FROM outbox WHERE id = ?"
 _EXPENDABLE = "SELECT id, kind, boot_id, seq, length(payload) FROM outbox WHERE kind <> 'verdict' ORDER BY id"
 _OLDEST = "SELECT id, kind, boot_id, seq, length(payload) FROM outbox WHERE kind = 'verdict' ORDER BY id"
-_SIZE = "SELECT count(*), ifnull(sum(length(payload)), 0), ifnull(max(id), 0) FROM outbox"
-_LAST_DELIVERED = "SELECT ifnull(max(id), 0) FROM delivered"
+_SIZE = "SELECT count(*), ifnull(sum(length(payload)), 0) FROM outbox"
 _FORGET = "DELETE FROM delivered WHERE number <= (SELECT max(number) FROM delivered) - ?"
 _DELIVERED = (
     "SELECT removed_below, id, boot_id, seq, payload, checksum FROM delivered"
@@ -252,11 +252,11 @@ class Outbox:
             self._writer = opened.enter_context(closing(connect(self._path, "FULL", _WRITER_CHECKPOINT_PAGES)))
             _, frames_used, _ = self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             prepare(self._writer)
-            self._count, self._bytes, newest = self._writer.execute(_SIZE).fetchone()
-            newest = max(newest, *self._writer.execute(_LAST_DELIVERED).fetchone())
-            if wal and lost_in_log(wal, frames_used, newest):
+            self._count, self._bytes = self._writer.execute(_SIZE).fetchone()
+            last_id = last_id_of(self._writer)
+            if wal and lost_in_log(wal, frames_used, last_id):
                 raise DamageError("its log is damaged")
-            self._last_id = max(self._last_id, newest)
+            self._last_id = max(self._last_id, last_id)
             self._reader = opened.enter_context(closing(connect(self._path, "NORMAL", 0)))
             self._checkpointer = opened.enter_context(closing(connect(self._path, "NORMAL", 0)))
             self._connections = opened.pop_all()

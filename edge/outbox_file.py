@@ -28,7 +28,7 @@ _SURROUNDINGS = ("unable to open", "database is locked", "database or disk is fu
 
 _TABLES = (
     "CREATE TABLE outbox ("
-    "id INTEGER PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL, "
+    "id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL, "
     "retain INTEGER NOT NULL, kind TEXT NOT NULL, boot_id TEXT NOT NULL, seq INTEGER NOT NULL, "
     "checksum BLOB NOT NULL)",
     "CREATE INDEX outbox_expendable ON outbox (id) WHERE kind <> 'verdict'",
@@ -40,6 +40,8 @@ _TABLES = (
     "id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, kind TEXT NOT NULL, "
     "from_seq INTEGER NOT NULL, to_seq INTEGER NOT NULL, checksum BLOB NOT NULL)",
 )
+_TABLES_THERE = "SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY rowid"
+_LAST_ID = "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'"
 _INSERT = "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_DELIVERED = "INSERT INTO delivered VALUES (NULL, ?, ?, ?, ?, ?, ?)"
 _INSERT_GAP = "INSERT INTO gap VALUES (NULL, ?, ?, ?, ?, ?)"
@@ -129,7 +131,7 @@ def prepare(connection: sqlite3.Connection) -> None:
     """
     if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
         raise DamageError("its structure is damaged")
-    tables = tuple(sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid"))
+    tables = tuple(sql for (sql,) in connection.execute(_TABLES_THERE))
     if not tables:
         with transaction(connection):
             for sql in _TABLES:
@@ -165,6 +167,18 @@ def is_damage(error: sqlite3.Error) -> bool:
     if type(error) is sqlite3.OperationalError:
         return not str(error).startswith(_SURROUNDINGS)
     return type(error) in (sqlite3.DatabaseError, sqlite3.IntegrityError, DamageError)
+
+
+def last_id_of(connection: sqlite3.Connection) -> int:
+    """Id of the newest message ever appended."""
+    (last_id,) = connection.execute(_LAST_ID).fetchone()
+    return int(last_id)
+
+
+def go_on_after(connection: sqlite3.Connection, last_id: int) -> None:
+    """No message gets an id up to this one any more."""
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'outbox'")
+    connection.execute("INSERT INTO sqlite_sequence VALUES ('outbox', ?)", (last_id,))
 
 
 def insert(connection: sqlite3.Connection, rows: list[Row]) -> None:

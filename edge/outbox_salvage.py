@@ -20,10 +20,10 @@ from edge.outbox_file import (
     APPLICATION_ID,
     APPLICATION_ID_AT,
     PAGE_BYTES,
-    Delivered,
     Gap,
     Row,
     connect,
+    go_on_after,
     insert,
     insert_delivered,
     insert_gap,
@@ -89,7 +89,7 @@ def salvage(path: Path, database: bytes, wal: bytes, problem: str) -> Salvage:
         raise sqlite3.DatabaseError(problem)
     rows = waiting(found)
     missing = _missing(found, rows)
-    _write(_new(path), rows, list(found.delivered.values()), [*sorted(found.gaps, key=_order), *missing])
+    _write(_new(path), found, rows, missing)
     stamp = datetime.fromtimestamp(time.time(), timezone.utc)
     kept_as = path.with_name(f"{path.name}.damaged-{stamp:%Y%m%dT%H%M%S.%fZ}")
     wal_of(kept_as).write_bytes(wal)
@@ -173,16 +173,17 @@ def _missing(found: Findings, rows: list[Row]) -> list[Gap]:
     return missing
 
 
-def _write(path: Path, rows: list[Row], delivered: list[Delivered], gaps: list[Gap]) -> None:
+def _write(path: Path, found: Findings, rows: list[Row], missing: list[Gap]) -> None:
     for left_over in (path, wal_of(path)):
         left_over.unlink(missing_ok=True)
     with closing(connect(path, "FULL", 0)) as connection:
         prepare(connection)
         with transaction(connection):
             insert(connection, rows)
-            insert_delivered(connection, delivered)
-            for gap in gaps:
+            insert_delivered(connection, [item for _, item in sorted(found.delivered.items())])
+            for gap in [*sorted(found.gaps, key=_order), *missing]:
                 insert_gap(connection, gap)
+            go_on_after(connection, max([*found.rows, *(item.id for item in found.delivered.values())], default=0))
         if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             raise sqlite3.OperationalError("the new file cannot be completed")
     _sync(path.parent)

@@ -69,6 +69,16 @@ def test_another_run_finds_what_is_left(tmp_path: Path) -> None:
     after.close()
 
 
+def test_no_id_is_given_twice(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    for seq in range(3):
+        outbox = Outbox(path, 100)
+        assert outbox.append_many([message(seq), message(seq, "mask")]) == [2 * seq + 1, 2 * seq + 2]
+        outbox.remove([2 * seq + 2])
+        outbox.remove([2 * seq + 1])
+        outbox.close()
+
+
 def test_an_append_survives_the_death_of_the_process(tmp_path: Path) -> None:
     path = tmp_path / "outbox.sqlite"
     program = (

@@ -171,7 +171,8 @@ def zero_the_first_page(path: Path) -> None:
 
 
 def zero_the_root_pages(path: Path) -> None:
-    overwrite(path, PAGE_BYTES, bytes(3 * PAGE_BYTES))
+    Outbox(path, 10_000).close()
+    overwrite(path, PAGE_BYTES, bytes(4 * PAGE_BYTES))
 
 
 def empty_the_database(path: Path) -> None:

@@ -78,7 +78,7 @@ class Subscriber:
 
     def _keep(self, message: MQTTMessage) -> None:
         name = message.topic.removeprefix(f"{self._root}/").split("/")[0]
-        if name != "mask" and message.payload:
+        if name not in ("mask", "replay") and message.payload:
             errors = list(self._validators[name].iter_errors(json.loads(message.payload)))
             self.invalid += [f"{message.topic}: {error.message}" for error in errors]
         self.messages.append(message)
@@ -99,9 +99,12 @@ class Rig:
         self._publishers: list[Publisher] = []
         self._subscribers: list[Subscriber] = []
 
-    def publisher(self, port: int, **options: Any) -> Publisher:
+    def publisher(self, port: int, *, backlog_per_s: float = 1500.0, **options: Any) -> Publisher:
         config = MqttConfig(**{"port": port, "reconnect_max_s": 0.5, **options})
-        self._publishers.append(Publisher(config, self.topics, self.outbox, boot_id=self._boot_id, version="0.1.0"))
+        publisher = Publisher(
+            config, self.topics, self.outbox, boot_id=self._boot_id, version="0.1.0", backlog_per_s=backlog_per_s
+        )
+        self._publishers.append(publisher)
         self._publishers[-1].start()
         return self._publishers[-1]
 
