@@ -44,6 +44,7 @@ class Counts:
         bad: messages that break the published rules.
         missing: verdicts given up, whether they came later or not.
         requests: replays asked for.
+        waiting: verdicts that wait behind a gap at this moment.
     """
 
     verdicts: int = 0
@@ -52,6 +53,7 @@ class Counts:
     bad: int = 0
     missing: int = 0
     requests: int = 0
+    waiting: int = 0
 
 
 def _ignore(_: object) -> None:
@@ -159,6 +161,7 @@ class Consumer:
             self._bad,
             self._missing,
             self._requests,
+            self._sequencer.waiting,
         )
 
     def _receive(self) -> None:

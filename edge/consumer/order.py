@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from edge.consumer.verdict import Verdict
 
 _ABSENT_SPANS_KEPT = 1000
+# A station refuses longer requests, and has no room for many.
+REQUEST_MAX_VERDICTS = 10_000
+REQUESTS_AT_ONCE = 8
 
 Span = tuple[int, int]
 
@@ -131,7 +134,12 @@ class Boot:
         self._newest = self._next - 1
         self._progress_s = 0.0
         self._asked = 0
-        self._asked_below = 0
+        self._asked_up_to = 0
+
+    @property
+    def waiting(self) -> int:
+        """Verdicts that wait behind a gap."""
+        return len(self._early) if self._ordering.hold else 0
 
     def wants(self, verdict: Verdict) -> bool:
         """False for a replay that somebody else asked for."""
@@ -161,13 +169,11 @@ class Boot:
         self._progress_s = now_s
         if self._asked == self._ordering.requests:
             self._asked = 0
-            return self._give_up(self._asked_below)
-        if self._asked == 0:
-            self._asked_below = self._newest
+            return self._give_up(self._asked_up_to)
+        spans = _askable(self._holes(self._asked_up_to if self._asked else self._newest))
+        self._asked_up_to = spans[-1][1] + 1
         self._asked += 1
-        return [
-            ReplayRequest(self._station, self._boot_id, first, last) for first, last in self._holes(self._asked_below)
-        ]
+        return [ReplayRequest(self._station, self._boot_id, first, last) for first, last in spans]
 
     def give_up(self) -> list[Output]:
         """Everything that is held; the gaps between are missing."""
@@ -201,3 +207,12 @@ class Boot:
             if verdict is not None:
                 released.append(verdict)
         return released
+
+
+def _askable(holes: list[Span]) -> list[Span]:
+    """Of a long hole its end, since the station keeps the newest; of many holes all together, from the first on."""
+    spans = [(max(first, last - REQUEST_MAX_VERDICTS + 1), last) for first, last in holes]
+    if len(spans) <= REQUESTS_AT_ONCE:
+        return spans
+    first = spans[0][0]
+    return [(first, max(last for _, last in spans if last - first < REQUEST_MAX_VERDICTS))]

@@ -32,6 +32,11 @@ class Sequencer:
         for position in resume:
             self._boots[position.station, position.boot_id] = Boot(position, ordering)
 
+    @property
+    def waiting(self) -> int:
+        """Verdicts that wait behind a gap."""
+        return sum(boot.waiting for boot in list(self._boots.values()))
+
     def accept(self, verdict: Verdict, now_s: float) -> list[Output]:
         """What one verdict leads to, in this order.
 

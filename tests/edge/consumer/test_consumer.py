@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import ssl
 import threading
-import time
 
 import numpy as np
 import paho.mqtt.client as paho
 import pytest
+from authority import Authority
 from harness import until
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -16,7 +18,7 @@ from edge import messages
 from edge.consumer import Broker, Consumer, Counts, Missing, Ordering
 from edge.masks import encode_png, encode_rle
 
-EAGER = Ordering(patience_s=0.2, requests=2)
+EAGER = Ordering(patience_s=0.15, requests=2)
 
 
 class Station:
@@ -162,6 +164,20 @@ def test_a_gap_is_replayed_by_the_station(station, receive):
     assert receiver.consumer.counts == Counts(verdicts=7, repeated=1, requests=2)
 
 
+def test_a_real_station_replays_what_was_before(make_line):
+    line = make_line().start(consume=False)
+    until(lambda: line.station.verdicts.total() >= 15, "verdicts without this receiver")
+    receiver = Receiver(line.broker.port, ordering=EAGER, from_start=True).connected()
+    until(lambda: 0 in receiver.seqs, "the first verdict")
+    line.end()
+    total = line.station.verdicts.total()
+    until(lambda: len(receiver.seqs) == total, "all")
+    receiver.end()
+    assert receiver.seqs == list(range(total))
+    assert receiver.verdicts[3].historical
+    assert (receiver.bad, receiver.consumer.counts.missing) == ([], 0)
+
+
 def test_what_the_station_does_not_have_is_named(station, receive):
     receiver = receive(ordering=EAGER).connected()
     station.kept = {2: station.make_verdict(2, historical=True, mask=None)}
@@ -176,8 +192,7 @@ def test_what_the_station_does_not_have_is_named(station, receive):
 def test_what_waits_behind_a_gap_is_handed_over_at_the_end(station, receive):
     receiver = receive().connected()
     station.judge(0, 2)
-    until(lambda: receiver.seqs == [0], "the first")
-    time.sleep(0.1)
+    until(lambda: receiver.consumer.counts.waiting == 1, "the second waits")
     receiver.end()
     assert receiver.told == [0, Missing("plant/paint/l1/s1", receiver.verdicts[0].boot_id, 1, 1), 2]
 
@@ -236,19 +251,37 @@ def test_a_broker_that_restarts_is_found_again(station, receive, broker):
     until(lambda: receiver.seqs == [0, 1], "the second")
 
 
-def test_a_broker_absent_at_start_and_one_that_refuses_are_told(receive, broker, mosquitto, tmp_path):
+def test_a_broker_absent_at_start_and_one_that_refuses_are_told(receive, broker, mosquitto):
     broker.terminate()
     receiver = receive(broker={"username": "nobody", "password": "x"}).start()
     until(lambda: receiver.notices, "a notice")
     assert receiver.notices[0].startswith("no connection to 127.0.0.1")
-    receiver.end()
+    receiver.consumer.stop()
 
-    (tmp_path / "rules").write_text("topic read other/#\n")
     closed = mosquitto("allow_anonymous false").start()
     refused = Receiver(closed.port).start()
     until(lambda: refused.notices, "a notice")
     assert refused.notices[0] == "the broker refuses the connection: Not authorized"
     refused.end()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the program openssl")
+def test_tls_with_a_client_certificate(mosquitto, tmp_path):
+    authority = Authority(tmp_path / "plant", "plant")
+    own, host = authority.issue("broker", "IP:127.0.0.1"), authority.issue("line-host")
+    files = (f"cafile {authority.cert}", f"certfile {own.cert}", f"keyfile {own.key}")
+    guarded = mosquitto(*files, "require_certificate true").start()
+    context = ssl.create_default_context(cafile=str(authority.cert))
+    stranger = Receiver(guarded.port, broker={"tls": context}).start()
+    until(lambda: stranger.notices, "a notice")
+    assert not stranger.notices[0].startswith("connected")
+    stranger.consumer.stop()
+
+    context = ssl.create_default_context(cafile=str(authority.cert))
+    context.load_cert_chain(host.cert, host.key)
+    receiver = Receiver(guarded.port, broker={"tls": context}).connected()
+    receiver.end()
+    stranger.end()
 
 
 def test_a_filter_that_cannot_be_one_ends_the_loop(mosquitto):

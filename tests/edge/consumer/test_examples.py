@@ -45,6 +45,25 @@ def run_example():
         process.communicate()
 
 
+def test_the_program_on_the_page(make_line):
+    page = (ROOT / "docs" / "consumer.md").read_text(encoding="utf-8")
+    listening, resuming, _tls = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    line = make_line()
+    program = listening.replace("192.168.1.10", "127.0.0.1").replace("1883", str(line.broker.port))
+    program = resuming + program.replace("on_missing", "resume=resume, on_missing")
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        try:
+            assert process.stdout.readline().startswith("connected")
+            line.start(consume=False)
+            assert re.fullmatch(r"plant/paint/l1/s1 0 OK 0\.\d+\n", process.stdout.readline())
+            assert re.fullmatch(r"plant/paint/l1/s1 1 NG 0\.\d+\n", process.stdout.readline())
+        finally:
+            process.kill()
+    line.stop.set()
+
+
 def end(process):
     process.send_signal(signal.SIGINT)
     output, said = process.communicate(timeout=20)

@@ -38,7 +38,6 @@ class Application:
                 self.missing |= span
             else:
                 assert isinstance(output, ReplayRequest)
-                assert not set(range(output.from_seq, output.to_seq + 1)) & set(self.seqs)
                 self.requests.append(output)
 
     def _take_verdict(self, seq):
@@ -185,6 +184,22 @@ def test_a_gap_is_asked_for_so_often_and_then_given_up(received):
     assert [output.seq for output in given_up if isinstance(output, Verdict)] == [3, 6]
     assert sequencer.wait(4.0) == [ReplayRequest(HERE, boot_id, 7, 8)]
     assert take_all(sequencer, received(2)) == [2]
+
+
+def test_requests_are_such_as_a_station_takes(received):
+    sequencer = Sequencer(Ordering(window=100_000, patience_s=1.0, requests=1), from_start=True)
+    take_all(sequencer, received(30_000))
+    spans = [(request.from_seq, request.to_seq) for request in sequencer.wait(1.0)]
+    assert spans == [(20_000, 29_999)]
+    take_all(sequencer, *(received(seq, historical=True) for seq in range(20_000, 30_000)))
+    assert [(request.from_seq, request.to_seq) for request in sequencer.wait(2.0)] == [(10_000, 19_999)]
+    assert sequencer.wait(3.0)[0] == Missing(HERE, received(0).boot_id, 0, 19_999)
+
+    take_all(sequencer, *(received(seq) for seq in range(30_010, 30_110, 10)), received(50_000))
+    assert [(request.from_seq, request.to_seq) for request in sequencer.wait(4.0)] == [(30_001, 30_099)]
+    given_up = [output for output in sequencer.wait(5.0) if isinstance(output, Missing)]
+    assert [missing.to_seq for missing in given_up] == list(range(30_009, 30_109, 10))
+    assert [(request.from_seq, request.to_seq) for request in sequencer.wait(6.0)] == [(40_000, 49_999)]
 
 
 def test_the_window_bounds_what_waits(received):

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge import messages
@@ -69,6 +69,7 @@ def test_every_field_is_typed(document):
     assert hash(verdict) == hash(parse_verdict(json.dumps(document).encode()))
 
 
+@settings(max_examples=40)
 @given(st.sampled_from(["OK", "NG", "INVALID", "TIMEOUT"]), st.data())
 def test_what_a_station_writes_is_read(make_verdict, outcome, data):
     """Values as the station's models allow them, over the whole range."""
