@@ -59,9 +59,9 @@ class Acquirer:
     def start(self) -> None:
         """Begin to acquire."""
         self._acquirer.start()
-        # The event itself, for harvesters' own fetch gives incomplete buffers back to the camera without showing them.
         for buffer in self._acquirer._announced_buffers:
             self._mark(memory_of(buffer))
+        # The event itself, for harvesters' own fetch gives incomplete buffers back to the camera without showing them.
         self._new_buffer = next(iter(self._acquirer._new_buffer_event_monitor_dict.values()))
 
     def stop(self) -> None:
