@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,23 @@ from pydantic import ValidationError
 
 from edge.errors import BundleError
 from edge.manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest, Precision, Variant
+
+# What NumPy and the archive beneath it say of a file that is damaged, or made to do harm.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -58,9 +77,9 @@ class Bundle:
         """
         path = self.path / self.manifest.golden.file
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 golden = GoldenVectors(arrays["image"], arrays["anomaly_map"], arrays["score"])
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise BundleError(f"golden vectors '{path}' cannot be read ({error})", "export the bundle again") from error
         shapes = golden.image.shape, golden.anomaly_map.shape, golden.score.shape
         count, size_px = len(golden.score), self.manifest.preprocessing.input_size_px
@@ -123,7 +142,7 @@ def hash_files(path: Path, names: list[str]) -> Mapping[str, str]:
 def _parse_manifest(raw: bytes, manifest_path: Path) -> Manifest:
     try:
         content = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"'{manifest_path}' is not JSON ({error})", "export the bundle again") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:

@@ -227,7 +227,7 @@ def load_config(path: Path) -> StationConfig:
         raise ConfigError(
             f"configuration '{path}' cannot be read ({error})", "check the path given to --config"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"configuration '{path}' is not TOML ({error})", "mend that line") from error
     try:
         config = StationConfig.model_validate(content)

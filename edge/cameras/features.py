@@ -22,6 +22,16 @@ OLDER_NAMES = {
 }
 FLOAT_TOLERANCE = 0.01
 COMMAND_TIMEOUT_S = 5.0
+# What a node says of a value that it does not take; ValueError and OverflowError are of infinity and NaN.
+_UNFIT = (
+    genapi.OutOfRangeException,
+    genapi.InvalidArgumentException,
+    genapi.AccessException,
+    genapi.PropertyException,
+    TypeError,
+    ValueError,
+    OverflowError,
+)
 ABSENT = (genapi.EAccessMode.NI, genapi.EAccessMode.NA)
 
 
@@ -62,11 +72,13 @@ def write_feature(nodes: Any, name: str, wanted: FeatureValue) -> None:
         if isinstance(node, genapi.ICommand):
             _execute(node, name, wanted)
             return
+        if isinstance(node, genapi.ICategory):
+            raise TypeError("it is a category of features")
         got = _read(node)
         if got != wanted:  # what cannot be written may be right already
             node.value = _converted(node, wanted)
             got = _read(node)
-    except (genapi.OutOfRangeException, genapi.InvalidArgumentException, genapi.AccessException, TypeError) as error:
+    except _UNFIT as error:
         reason = str(error).split(" : ")[0].rstrip(".")
         raise CameraSetupError(f"feature '{name}' does not take {wanted!r} ({reason})", _allowed(node)) from error
     if not _took(node, wanted, got):
