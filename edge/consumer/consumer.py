@@ -173,6 +173,7 @@ class Consumer:
             case Notice(text):
                 self._on_notice(text)
             case Fault(error):
+                self._stopping = True
                 raise error
             case Stop():
                 self._stopping = True

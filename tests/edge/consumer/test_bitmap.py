@@ -78,9 +78,9 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png(width, height, depth, lines, colour=0):
+def png(width, height, depth, lines, colour=0, compress=zlib.compress):
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", compress(lines)) + chunk(b"IEND", b"")
 
 
 @given(st.integers(1, 9), st.integers(1, 6), st.sampled_from([1, 8]), st.data())
@@ -102,6 +102,7 @@ def test_every_filter_as_opencv_undoes_it(width, height, depth, data):
         (b"\x89PNG\r\n\x1a\n", "0 by 0 pixels"),
         (png(2, 1, 8, b"\0\0\0")[:-3], "cut short"),
         (png(2, 1, 8, b"\0\0"), "2 of 3 bytes"),
+        (png(2, 1, 8, b"\0\0\0", compress=bytes), "content is damaged"),
         (png(2, 1, 8, b"\7\0\0"), "filter 7"),
         (png(2, 1, 8, b"\0\0\0\0\0\0\0", colour=2), "grey PNG"),
         (png(2, 1, 16, b"\0\0\0\0\0"), "grey PNG"),

@@ -144,6 +144,11 @@ def test_another_major_version_is_refused(document, field, value):
         ({"verdict": "INVALID", "result_state": 4}, "INVALID has no reason"),
         ({"defects_total": 0}, "defects_total is 0, but 1 are listed"),
         ({"seq": True}, "seq is True, not a whole number"),
+        (
+            {"score": {"image": 10**400, "threshold": 0.5, "warn_threshold": None, "calibrated_fpr": None}},
+            "score.image",
+        ),
+        ({"mask": {"encoding": "png", "size": [1, 1], "to_image": [0] * 6, "counts": "1", "uri": None}}, "with a uri"),
         ({"seq": 1.0}, "seq is 1.0, not a whole number"),
         ({"ts": "2025-13-22T05:01:35.000123Z"}, "ts is '2025-13-22"),
         ({"reason": "\ud800"}, r"reason is '\ud800'"),
