@@ -3,49 +3,20 @@
 SQLite in WAL mode. An append is one transaction with one fsync (synchronous=FULL); removals are not synced, since a
 removal that is lost to a power cut only means a message delivered twice, which consumers sort out by `result_id`.
 The log is written back to the database in a thread of its own, so that an append hardly ever pays for it.
-
-Damage to the file is noticed when it is opened, when a row is read, and when SQLite stumbles over it. It is answered
-on the spot: what can be read moves into a new file (edge.outbox_salvage), and the call that met it is tried again.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from edge.errors import OutboxError
-from edge.outbox_file import (
-    DamageError,
-    Delivered,
-    Gap,
-    Kind,
-    Message,
-    Row,
-    checked_delivered,
-    checked_gap,
-    checked_row,
-    connect,
-    insert,
-    insert_delivered,
-    insert_gap,
-    is_damage,
-    last_id_of,
-    prepare,
-    transaction,
-)
-from edge.outbox_salvage import Salvage, finish, lost_in_log, read_file, salvage, wal_of
+from edge.outbox_file import insert, insert_delivered, insert_gap, last_id_of, transaction
+from edge.outbox_rows import Delivered, Gap, Kind, Message, Row, checked_delivered, checked_gap, checked_row
+from edge.outbox_salvage import Salvage
+from edge.outbox_store import Store
 
 __all__ = ["Delivered", "Gap", "Kind", "Message", "Outbox", "Row"]
-
-# An append checkpoints only as a backstop, when the thread that is there for it falls behind.
-_WRITER_CHECKPOINT_PAGES = 20_000
-_CHECKPOINT_EVERY_ROWS = 500
 
 _PENDING = "SELECT * FROM outbox WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
 _ONE = "SELECT * FROM outbox WHERE id = ?"
@@ -59,8 +30,6 @@ _DELIVERED = (
     " WHERE boot_id = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"
 )
 _GAPS = "SELECT boot_id, kind, from_seq, to_seq, checksum FROM gap ORDER BY id"
-
-T = TypeVar("T")
 
 
 class Outbox:
@@ -84,33 +53,16 @@ class Outbox:
         Raises:
             OutboxError: not an outbox, in use by another process, not writable, or no room to mend a damaged one.
         """
-        self._path = path
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._delivered_rows = delivered_rows
         self._on_append: Callable[[], None] = lambda: None
-        self._lock = threading.Lock()  # waits microseconds where SQLite's own busy handler would sleep
-        self._checkpointing = threading.Lock()
-        self._due = threading.Event()
-        self._ended = False
-        self._count = self._bytes = self._last_id = self._dropped = self._moved = 0
-        self._salvage: Salvage | None = None
-        self._connections = ExitStack()
-        with self._told_as("cannot be opened"), ExitStack() as opened:
-            opened.callback(os.close, _locked(path))
-            finish(path)
-            opened.callback(self._disconnect)
-            self._open()
-            self._close = opened.pop_all().close
-        self._housekeeper = threading.Thread(target=self._keep_log_short, name="outbox", daemon=True)
-        self._housekeeper.start()
+        self._count = self._bytes = self._last_id = self._dropped = 0
+        self._store = Store(path, self._measure)
 
     def close(self) -> None:
         """Close the file. Further calls raise OutboxError."""
-        self._ended = True
-        self._due.set()
-        self._housekeeper.join()
-        self._close()
+        self._store.close()
 
     def on_append(self, callback: Callable[[], None]) -> None:
         """Have `callback` called in the appending thread after each commit; it must return at once."""
@@ -129,7 +81,7 @@ class Outbox:
     @property
     def salvage(self) -> Salvage | None:
         """The newest damage that was mended since the file was opened, or while it was."""
-        return self._salvage
+        return self._store.salvage
 
     def count(self) -> int:
         """Messages waiting."""
@@ -145,8 +97,8 @@ class Outbox:
         def work() -> list[int]:
             rows = [Row(id_, message) for id_, message in enumerate(messages, self._last_id + 1)]
             size = sum(len(message.payload) for message in messages)
-            with transaction(self._writer):
-                insert(self._writer, rows)
+            with transaction(self._store.writer):
+                insert(self._store.writer, rows)
                 dropped, dropped_bytes = self._drop(
                     self._count + len(rows) - self._max_rows, self._bytes + size - self._max_bytes
                 )
@@ -154,10 +106,10 @@ class Outbox:
             self._bytes += size - dropped_bytes
             self._last_id += len(rows)
             self._dropped += dropped
-            self._count_moved(len(rows))
+            self._store.count_moved(len(rows))
             return [row.id for row in rows]
 
-        ids = self._attempt("cannot be written", work)
+        ids = self._store.attempt("cannot be written", work)
         self._on_append()
         return ids
 
@@ -165,22 +117,22 @@ class Outbox:
         """The oldest waiting messages with `after < id <= up_to`, at most `limit`, in the order of appending."""
 
         def work() -> list[Row]:
-            return [checked_row(row) for row in self._reader.execute(_PENDING, (after, up_to, limit)).fetchall()]
+            return [checked_row(row) for row in self._store.reader.execute(_PENDING, (after, up_to, limit)).fetchall()]
 
-        return self._attempt("cannot be read", work)
+        return self._store.attempt("cannot be read", work)
 
     def remove(self, ids: Iterable[int]) -> None:
         """Move delivered messages out; ids that are gone already are fine. Verdicts are remembered for a while."""
         ids = list(ids)
 
         def work() -> None:
-            with transaction(self._reader):
-                rows = [checked_row(row) for id_ in ids for row in self._reader.execute(_ONE, (id_,)).fetchall()]
-                self._reader.executemany(_DELETE, [(row.id,) for row in rows])
-                (oldest,) = self._reader.execute("SELECT min(id) FROM outbox").fetchone()
+            with transaction(self._store.reader):
+                rows = [checked_row(row) for id_ in ids for row in self._store.reader.execute(_ONE, (id_,)).fetchall()]
+                self._store.reader.executemany(_DELETE, [(row.id,) for row in rows])
+                (oldest,) = self._store.reader.execute("SELECT min(id) FROM outbox").fetchone()
                 removed_below = self._last_id + 1 if oldest is None else oldest
                 insert_delivered(
-                    self._reader,
+                    self._store.reader,
                     [
                         Delivered(removed_below, row.id, m.boot_id, m.seq, m.payload)
                         for row in rows
@@ -188,10 +140,10 @@ class Outbox:
                         if m.kind == "verdict"
                     ],
                 )
-                self._reader.execute(_FORGET, (self._delivered_rows,))
+                self._store.reader.execute(_FORGET, (self._delivered_rows,))
             self._forget(rows)
 
-        self._attempt("cannot be written", work)
+        self._store.attempt("cannot be written", work)
 
     def discard(self, row: Row) -> None:
         """Give a message up: removed, and recorded as a gap."""
@@ -202,129 +154,51 @@ class Outbox:
 
         def work() -> None:
             gone = []
-            with transaction(self._reader):
+            with transaction(self._store.reader):
                 for row in rows:
-                    if self._reader.execute(_DELETE, (row.id,)).rowcount:
+                    if self._store.reader.execute(_DELETE, (row.id,)).rowcount:
                         m = row.message
-                        insert_gap(self._reader, Gap(m.boot_id, m.kind, m.seq, m.seq))
+                        insert_gap(self._store.reader, Gap(m.boot_id, m.kind, m.seq, m.seq))
                         gone.append(row)
             self._forget(gone)
 
-        self._attempt("cannot be written", work)
+        self._store.attempt("cannot be written", work)
 
     def delivered(self, boot_id: str, from_seq: int, to_seq: int, limit: int) -> list[Delivered]:
         """Delivered verdicts that are still remembered, by sequence number, at most `limit`."""
 
         def work() -> list[Delivered]:
-            found = self._reader.execute(_DELIVERED, (boot_id, from_seq, to_seq, limit)).fetchall()
+            found = self._store.reader.execute(_DELIVERED, (boot_id, from_seq, to_seq, limit)).fetchall()
             return [checked_delivered(row) for row in found]
 
-        return self._attempt("cannot be read", work)
+        return self._store.attempt("cannot be read", work)
 
     def gaps(self) -> list[Gap]:
         """What was given up, oldest first; the newest 1000 ranges are kept."""
-        return self._attempt("cannot be read", lambda: [checked_gap(gap) for gap in self._reader.execute(_GAPS)])
+        return self._store.attempt(
+            "cannot be read", lambda: [checked_gap(gap) for gap in self._store.reader.execute(_GAPS)]
+        )
 
-    def _attempt(self, what: str, work: Callable[[], T]) -> T:
-        with self._told_as(what), self._lock:
-            try:
-                return work()
-            except sqlite3.Error as error:
-                if not is_damage(error):
-                    raise
-                # Both before the file is closed, for then SQLite writes the log back without a check.
-                self._mend(read_file(self._path), read_file(wal_of(self._path)), str(error))
-            return work()
-
-    def _open(self) -> None:
-        wal = read_file(wal_of(self._path))
-        try:
-            if self._path.stat().st_size == 0 if self._path.exists() else wal:
-                raise DamageError("the file is empty")
-            self._connect(wal)
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                raise
-            self._mend(read_file(self._path), wal, str(error))
-
-    def _connect(self, wal: bytes) -> None:
-        with ExitStack() as opened:
-            self._writer = opened.enter_context(closing(connect(self._path, "FULL", _WRITER_CHECKPOINT_PAGES)))
-            _, frames_used, _ = self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            prepare(self._writer)
-            self._count, self._bytes = self._writer.execute(_SIZE).fetchone()
-            last_id = last_id_of(self._writer)
-            if wal and lost_in_log(wal, frames_used, last_id):
-                raise DamageError("its log is damaged")
-            self._last_id = max(self._last_id, last_id)
-            self._reader = opened.enter_context(closing(connect(self._path, "NORMAL", 0)))
-            self._checkpointer = opened.enter_context(closing(connect(self._path, "NORMAL", 0)))
-            self._connections = opened.pop_all()
-
-    def _mend(self, database: bytes, wal: bytes, problem: str) -> None:
-        with self._checkpointing:
-            self._disconnect()
-            self._salvage = salvage(self._path, database, wal, problem)
-            self._connect(b"")
-
-    def _disconnect(self) -> None:
-        self._connections.close()
+    def _measure(self, connection: sqlite3.Connection) -> None:
+        self._count, self._bytes = connection.execute(_SIZE).fetchone()
+        self._last_id = max(self._last_id, last_id_of(connection))
 
     def _forget(self, rows: Sequence[Row]) -> None:
         self._count -= len(rows)
         self._bytes -= sum(len(row.message.payload) for row in rows)
-        self._count_moved(len(rows))
-
-    def _count_moved(self, rows: int) -> None:
-        self._moved += rows
-        if self._moved >= _CHECKPOINT_EVERY_ROWS:
-            self._moved = 0
-            self._due.set()
-
-    def _keep_log_short(self) -> None:
-        while True:
-            self._due.wait()
-            self._due.clear()
-            if self._ended:
-                return
-            with self._checkpointing:
-                try:
-                    self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                except sqlite3.Error:
-                    continue  # whoever appends or reads next meets the same, and can tell
+        self._store.count_moved(len(rows))
 
     def _drop(self, excess_rows: int, excess_bytes: int) -> tuple[int, int]:
         """Make room, companions first. Returns messages and bytes dropped."""
         victims: list[tuple[int, Gap, int]] = []
         for query in (_EXPENDABLE, _OLDEST):
-            for id_, kind, boot_id, seq, size in self._writer.execute(query):
+            for id_, kind, boot_id, seq, size in self._store.writer.execute(query):
                 if excess_rows <= 0 and excess_bytes <= 0:
                     break
                 victims.append((id_, Gap(boot_id, kind, seq, seq), size))
                 excess_rows -= 1
                 excess_bytes -= size
         for id_, gap, _ in victims:
-            self._writer.execute(_DELETE, (id_,))
-            insert_gap(self._writer, gap)
+            self._store.writer.execute(_DELETE, (id_,))
+            insert_gap(self._store.writer, gap)
         return len(victims), sum(size for *_, size in victims)
-
-    @contextmanager
-    def _told_as(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise OutboxError(
-                f"outbox '{self._path}' {what} ({error})",
-                "check that the directory exists, is writable and has room, and that no other station uses the file",
-            ) from error
-
-
-def _locked(path: Path) -> int:
-    """A descriptor that keeps other processes from opening the same outbox; it goes with the process."""
-    descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor

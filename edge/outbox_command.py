@@ -18,7 +18,8 @@ from urllib.parse import quote
 from edge.config import load_config
 from edge.errors import InputError
 from edge.outbox import Outbox
-from edge.outbox_file import DamageError, Row, checked_gap, checked_row
+from edge.outbox_file import told_in_words
+from edge.outbox_rows import DamageError, Row, checked_gap, checked_row
 
 _LS = "SELECT * FROM outbox ORDER BY id LIMIT ?"
 _KINDS = "SELECT kind, count(*), sum(length(payload)), min(seq), max(seq) FROM outbox GROUP BY kind ORDER BY kind"
@@ -125,7 +126,10 @@ def _flush(arguments: argparse.Namespace) -> int:
 def _reading(arguments: argparse.Namespace) -> Iterator[sqlite3.Connection]:
     path = _path(arguments)
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)) as connection:
+        with (
+            told_in_words(),
+            closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)) as connection,
+        ):
             connection.text_factory = lambda text: text.decode("utf-8", "replace")
             yield connection
     except DamageError as error:

@@ -20,8 +20,6 @@ from edge.outbox_file import (
     APPLICATION_ID,
     APPLICATION_ID_AT,
     PAGE_BYTES,
-    Gap,
-    Row,
     connect,
     go_on_after,
     insert,
@@ -31,6 +29,7 @@ from edge.outbox_file import (
     transaction,
 )
 from edge.outbox_pages import FRAME_HEADER_BYTES, WAL_HEADER_BYTES, Findings, find_rows
+from edge.outbox_rows import Gap, Row
 
 _FILE_HEADER_BYTES = 100
 _SETS_KEPT = 3

@@ -200,8 +200,8 @@ def test_a_message_given_up_is_a_gap(outbox: Outbox) -> None:
 
 
 def test_a_failed_append_leaves_nothing(outbox: Outbox) -> None:
-    (pages,) = outbox._writer.execute("PRAGMA page_count").fetchone()
-    outbox._writer.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = outbox._store.writer.execute("PRAGMA page_count").fetchone()
+    outbox._store.writer.execute(f"PRAGMA max_page_count = {pages}")
     large = Message("t", bytes(10 * 4096), 1, False, "mask", "boot", 0)
     with pytest.raises(OutboxError, match=r"cannot be written .*full"):
         outbox.append_many([message(0), large])
@@ -243,9 +243,9 @@ def test_one_thread_appends_while_another_removes(tmp_path: Path) -> None:
 def test_commits_are_synced_and_removals_are_not(tmp_path: Path) -> None:
     path = tmp_path / "outbox.sqlite"
     outbox = Outbox(path, 100)
-    assert outbox._writer.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert outbox._reader.execute("PRAGMA synchronous").fetchone() == (1,)
-    assert outbox._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert outbox._store.writer.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert outbox._store.reader.execute("PRAGMA synchronous").fetchone() == (1,)
+    assert outbox._store.writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     outbox.close()
     with pytest.raises(OutboxError, match="cannot be read"):
         outbox.pending(1)

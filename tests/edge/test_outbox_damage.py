@@ -51,7 +51,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seq in range(SENT, SENT + WAITING):
         outbox.append_many(expected(seq))
         if seq == SENT + WAITING // 2:
-            outbox._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            outbox._store._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)")
     cut = tmp_path_factory.mktemp("cut")
     path = copy(directory / "live.sqlite", cut)
     outbox.close()
@@ -161,7 +161,7 @@ def test_an_append_that_returned_outlives_any_torn_log(files: Path, tmp_path: Pa
             check_honest(rows)
             outbox.close()
         if seq == 11:
-            live._checkpointer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            live._store._checkpointer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     live.close()
 
 
@@ -199,6 +199,17 @@ def test_rows_are_found_without_the_tree_above_them(
     outbox.close()
 
 
+def test_a_description_that_no_message_can_quote_is_damage(files: Path, tmp_path: Path) -> None:
+    path = copy(files, tmp_path)
+    Outbox(path, 10_000).close()
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE outbox", b"CREATE \xe0\x80\xff\xfe\xff outbox"))
+    outbox = Outbox(path, 10_000)
+    assert outbox.salvage is not None
+    assert verdict_seqs(outbox.pending(10_000)) == set(range(SENT, SENT + WAITING))
+    outbox.close()
+
+
 def test_damage_inside_the_log_does_not_hide_what_is_behind_it(files: Path, tmp_path: Path) -> None:
     """SQLite ends its reading of the log at the first bad frame, and says nothing."""
     path = copy(files, tmp_path)
@@ -214,13 +225,13 @@ def test_damage_inside_the_log_does_not_hide_what_is_behind_it(files: Path, tmp_
 def test_damage_met_while_running_is_mended_on_the_spot(files: Path, tmp_path: Path, call: str) -> None:
     path = copy(files, tmp_path)
     outbox = Outbox(path, 10_000)
-    outbox._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    outbox._store.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     newest = outbox.last_id
     pages = path.stat().st_size // PAGE_BYTES
     for page in range(1, pages, 1 if call == "append" else 4):
         overwrite(path, page * PAGE_BYTES, b"\xff" * 100)
-    outbox._writer.execute("PRAGMA shrink_memory")
-    outbox._reader.execute("PRAGMA shrink_memory")
+    outbox._store.writer.execute("PRAGMA shrink_memory")
+    outbox._store.reader.execute("PRAGMA shrink_memory")
     if call == "remove":
         outbox.remove(range(1, newest + 1))
         assert outbox.count() == 0

@@ -224,6 +224,27 @@ def test_an_overflow_is_an_alarm_until_the_backlog_is_delivered(rig: Any, mosqui
     assert "30 messages dropped undelivered; newest: verdict 0 to 29" in json.loads(raised.payload)["reason"]
 
 
+def test_a_damaged_outbox_is_an_alarm_and_the_rest_is_delivered(rig: Any, mosquitto: Any, boot_id: str) -> None:
+    rig.judge(range(40))
+    rig.outbox.close()
+    content = bytearray(rig.path.read_bytes())
+    content[content.index(b'"seq":7,')] ^= 1
+    rig.path.write_bytes(content)
+    rig.outbox = Outbox(rig.path, 1000)
+    broker = mosquitto().start()
+    subscriber = rig.subscriber(broker.port)
+    publisher = rig.publisher(broker.port)
+    rig.eventually(lambda: publisher.stats().pending == 0, "delivered")
+    rig.eventually(lambda: subscriber.seqs() == [seq for seq in range(40) if seq != 7], "all others")
+    assert rig.outbox.gaps() == [Gap(boot_id, "verdict", 7, 7)]
+    rig.eventually(lambda: subscriber.on("alarm/outbox_damaged")[-1].payload, "the alarm")
+    reason = json.loads(subscriber.on("alarm/outbox_damaged")[-1].payload)["reason"]
+    assert (
+        "row 8 fails its checksum; 39 messages saved, 1 verdicts missing; damaged file: outbox.sqlite.damaged-"
+        in reason
+    )
+
+
 def test_the_subscriber_on_the_page_for_consumers_works(rig: Any, mosquitto: Any, topics: Topics) -> None:
     page = (Path(__file__).parents[3] / "docs" / "mqtt.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
