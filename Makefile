@@ -6,6 +6,7 @@
 # make test-gpu — the tests that need an NVIDIA GPU
 # make sanitize-gpu — the CUDA engine's under compute-sanitizer: memory, races, barriers, what was never written
 # make bench-gpu — the CUDA pipeline from raw frames to verdicts on an NVIDIA GPU
+# make sbom  — what a station installs, as CycloneDX: dist/sbom.cdx.json
 # make bench-training — training cost and time per image on an NVIDIA GPU (ARGS="--data DIR")
 # For these four on a machine that downloads nothing, WHEELS=DIR holds what its Python has not: wheels, and PyCUDA's
 # source or a wheel of it. Torch and whatever else that Python has is used as it is.
@@ -28,7 +29,7 @@ GPU_BIN := $(BIN)
 GPU_READY := $(VENV)/.dev-ready
 endif
 
-.PHONY: demo test check bench chaos test-gpu sanitize-gpu bench-gpu bench-training clean
+.PHONY: demo test check bench chaos test-gpu sanitize-gpu bench-gpu bench-training sbom clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo-ready
@@ -53,6 +54,10 @@ bench: $(VENV)/.dev-ready
 
 chaos: $(VENV)/.dev-ready
 	$(BIN)/python benchmarks/chaos_run.py --seconds $(CHAOS_SECONDS) $(ARGS)
+
+sbom: $(VENV)/.dev-ready
+	mkdir -p dist
+	$(BIN)/python tools/sbom.py --output dist/sbom.cdx.json
 
 test-gpu: $(GPU_READY)
 	$(GPU_BIN)/python -m pytest -m gpu $(ARGS)
