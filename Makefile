@@ -3,10 +3,10 @@
 # make check — linting, types and import rules only
 # make bench — the station's throughput and the network's time per frame on this machine's CPU
 # make chaos — an hour of random faults, ten minutes without; what was lost and what grew (CHAOS_SECONDS=300 ARGS="--seed 1")
+# make sbom  — what a station installs, as CycloneDX: dist/sbom.cdx.json
 # make test-gpu — the tests that need an NVIDIA GPU
 # make sanitize-gpu — the CUDA engine's under compute-sanitizer: memory, races, barriers, what was never written
 # make bench-gpu — the CUDA pipeline from raw frames to verdicts on an NVIDIA GPU
-# make sbom  — what a station installs, as CycloneDX: dist/sbom.cdx.json
 # make bench-training — training cost and time per image on an NVIDIA GPU (ARGS="--data DIR")
 # For these four on a machine that downloads nothing, WHEELS=DIR holds what its Python has not: wheels, and PyCUDA's
 # source or a wheel of it. Torch and whatever else that Python has is used as it is.

@@ -257,7 +257,7 @@ class Link:
     def _on_subscribe(
         self, _client: Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: Properties | None
     ) -> None:
-        topic = self._subscribing.pop(mid)
+        topic = self._subscribing.pop(mid, "")
         if any(reason.is_failure for reason in reasons):
             _log.warning(
                 "broker %s does not let the station listen on '%s': check its access rules", self._address, topic
