@@ -71,7 +71,7 @@ class GenicamConfig(_Section):
     )
     ring_slots: int = Field(default=4, ge=2, le=64, description="frames in the shared-memory ring")
     frame_timeout_ms: float = Field(default=1000.0, gt=0, description="from trigger to frame")
-    backoff_s: float = Field(default=0.5, gt=0, description="pause before a lost camera is looked for again")
+    backoff_s: float = Field(default=0.5, gt=0, le=10, description="pause before a lost camera is looked for again")
     hang_timeout_s: float = Field(
         default=5.0, ge=0.5, description="a grabber process that streams and says nothing for so long is replaced"
     )

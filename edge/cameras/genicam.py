@@ -170,7 +170,8 @@ class GenicamCamera:
 
     def _handle(self, message: GrabberMessage) -> None:
         if isinstance(message, SignOfLife):
-            self._counter.update(message)
+            if self._state is CameraState.STREAM:
+                self._counter.update(message)
         elif isinstance(message, FrameHeader):
             self._events.append(FrameArrived(self._frame(message)))
         elif isinstance(message, StateChanged):

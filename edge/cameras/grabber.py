@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from edge.cameras.camera import CameraInfo, CameraState, StateChanged
 from edge.cameras.producers import describe_device, find_producers, load_producers
+from edge.cameras.statistics import NOTHING_YET
 from edge.config import GenicamConfig, TriggerConfig
 from edge.errors import InputError
 
@@ -72,6 +73,7 @@ def _wait_for_camera(link: Link, harvester: Harvester, config: GenicamConfig) ->
         if reason != told:
             _say(link, CameraState.BACKOFF, reason)
             told = reason
+        link.send(NOTHING_YET)
         if link.poll(config.backoff_s) and link.recv() is None:
             return None
 

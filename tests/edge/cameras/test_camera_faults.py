@@ -170,6 +170,19 @@ def test_a_grabber_that_hangs_is_replaced(replay: ReplayCamera, make: Any, bench
     assert not [event for event in run.drain() if isinstance(event, TriggerFailed) and event.trigger_id == 2]
 
 
+def test_a_grabber_that_waits_for_its_camera_lives(replay: ReplayCamera, make: Any, bench: MakeBench) -> None:
+    replay.online = False
+    run = bench(make())
+    run.start(timeout_s=0.1)
+    run.wait_for_state(CameraState.BACKOFF)
+    for _ in range(3):
+        heard_at_s = run.camera._heard_at_s
+        deadline_s = time.monotonic() + 5
+        while run.camera._heard_at_s == heard_at_s:
+            assert run.camera.poll(0.05) is None
+            assert time.monotonic() < deadline_s
+
+
 def test_a_slow_camera_is_not_taken_for_a_dead_one(replay: ReplayCamera, make: Any, bench: MakeBench) -> None:
     run = bench(make(hang_timeout_s=1.0)).start()
     replay.feature_delay_ms = 120
