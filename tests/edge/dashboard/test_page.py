@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from edge.cameras.camera import CameraState
+from edge.dashboard.passwords import hash_password
 from edge.dashboard.server import Dashboard
 from edge.frame import Image
 
@@ -271,3 +272,30 @@ def test_nothing_is_cut_off_sideways_and_the_verdict_fits(line: Any, page: Page,
     )
     page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert too_wide == []
+
+
+def test_an_operator_logs_in_starts_a_new_count_and_logs_out(
+    chromium: Any, line: Any, new_dashboard: Callable[..., Dashboard], tmp_path: Path
+) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.write_text(f"olga:operator:{hash_password('correct horse')}\n")
+    address = new_dashboard(0, password_file=passwords).start()
+    page = Page(chromium)
+    chromium.get(address)
+    assert chromium.current_url == f"{address}login"
+    line.publish("NG")
+    for name, text in (("user", "olga"), ("password", "correct horse")):
+        chromium.find_element(By.NAME, name).send_keys(text)
+    chromium.get_log("browser")
+    chromium.find_element(By.TAG_NAME, "button").click()
+    page.wait_text("user", "olga (operator)")
+    page.wait_text("count-NG", "1")
+    assert chromium.execute_script("return document.cookie") == ""
+    chromium.find_element(By.ID, "count-anew").click()
+    page.wait_text("count-NG", "0")
+    assert complaints(page) == []
+    chromium.find_element(By.ID, "log-out").click()
+    page.wait(lambda: chromium.current_url == f"{address}login")
+    chromium.get(address)
+    assert chromium.current_url == f"{address}login"
+    chromium.get("about:blank")
