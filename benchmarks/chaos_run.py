@@ -42,6 +42,7 @@ def soak(seconds: float, rate_hz: float) -> tuple[dict[str, list[float]], Report
         while time.monotonic() < begin_s + seconds:
             seen = len(rig.run.latencies_ns)
             time.sleep(_SAMPLE_S)
+            rig.supervise()
             fresh = [ns / 1e6 for _, ns in rig.run.latencies_ns[seen:]]
             for name, value in _sample(rig, fresh).items():
                 samples[name].append(value)
@@ -91,7 +92,7 @@ def plot(samples: dict[str, list[float]], path: Path) -> None:
     for axis, (name, label) in zip(axes, labels.items(), strict=True):
         axis.plot(samples["at_s"], samples[name], linewidth=1)
         axis.set_ylabel(label)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.1 * np.nanmax(samples[name]))
     axes[-1].set_xlabel("seconds")
     figure.savefig(path, dpi=100)
 
