@@ -52,7 +52,7 @@ def test_killed_with_a_backlog_it_delivers_the_backlog_after_the_restart(rig):
     time.sleep(0.2)
     rig.end(signal.SIGKILL)
     for point in ("committed", "commit"):
-        crash_at(point, 5).start(rig)
+        crash_at(point, 5, within_s=20.0).start(rig)
         durable = {result_id for run in rig.runs for result_id in run.durable_ns}
         assert durable <= on_disk(rig) | {delivery.result_id for delivery in rig.consumer.deliveries}
     rig.start()

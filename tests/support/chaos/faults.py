@@ -131,14 +131,14 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def crash_at(point: str, nth: int) -> Fault:
+def crash_at(point: str, nth: int, within_s: float = 4.0) -> Fault:
     """The station is started again so that it dies at a named point of a frame's life, and once more without that."""
 
     def start(rig: Rig) -> None:
         rig.end(signal.SIGTERM)
         run = rig.start(f"{point}:{nth}")
         with contextlib.suppress(RecoveryError):  # a point behind the broker is not reached without one
-            until(lambda: run.process.poll() is not None, f"crash at {point}", 4.0)
+            until(lambda: run.process.poll() is not None, f"crash at {point}", within_s)
         rig.run.note_end()
 
     return Fault("station", start)
