@@ -90,7 +90,7 @@ def test_a_power_cut_is_no_damage(files: Path, tmp_path: Path) -> None:
     outbox.close()
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_any_damage_leaves_what_can_be_read_and_nothing_else(files: Path, data: st.DataObject) -> None:
     """Up to three places of the database and its log are overwritten, or one of the two is cut short."""
