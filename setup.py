@@ -88,7 +88,7 @@ setup(
             "bench = edge.bench.command:add_command",
             "verify = edge.verify:add_command",
             "cameras = edge.cameras.listing:add_command",
-            "outbox = edge.outbox_command:add_command",
+            "outbox = edge.outbox.command:add_command",
             "demo = simulator.demo:add_command [demo]",
         ],
     },

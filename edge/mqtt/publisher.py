@@ -23,7 +23,7 @@ from edge.mqtt.notice_board import Notice, NoticeBoard
 from edge.mqtt.session import Session, Tally
 from edge.notices import Alarm, Meta, Metrics, State, StateName, Status
 from edge.outbox import Outbox
-from edge.outbox_salvage import Salvage
+from edge.outbox.salvage import Salvage
 from edge.replay import REQUEST_MAX_BYTES, ReplayDesk
 from edge.wire import Topics, utc_text
 

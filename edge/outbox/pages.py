@@ -11,8 +11,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from edge.outbox_file import PAGE_BYTES
-from edge.outbox_rows import DamageError, Delivered, Gap, Row, checked_delivered, checked_gap, checked_row
+from edge.outbox.file import PAGE_BYTES
+from edge.outbox.rows import DamageError, Delivered, Gap, Row, checked_delivered, checked_gap, checked_row
 
 WAL_HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
 
-from edge.outbox_file import (
+from edge.outbox.file import (
     APPLICATION_ID,
     APPLICATION_ID_AT,
     PAGE_BYTES,
@@ -28,8 +28,8 @@ from edge.outbox_file import (
     prepare,
     transaction,
 )
-from edge.outbox_pages import FRAME_HEADER_BYTES, WAL_HEADER_BYTES, Findings, find_rows
-from edge.outbox_rows import Gap, Row
+from edge.outbox.pages import FRAME_HEADER_BYTES, WAL_HEADER_BYTES, Findings, find_rows
+from edge.outbox.rows import Gap, Row
 
 _FILE_HEADER_BYTES = 100
 _SETS_KEPT = 3

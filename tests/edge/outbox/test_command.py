@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.outbox import Gap, Message, Outbox
-from edge.outbox_file import PAGE_BYTES
+from edge.outbox.file import PAGE_BYTES
 
 Verb = Callable[..., int]
 

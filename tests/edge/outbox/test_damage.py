@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from edge.errors import OutboxError
 from edge.outbox import Gap, Kind, Message, Outbox, Row
-from edge.outbox_file import PAGE_BYTES
+from edge.outbox.file import PAGE_BYTES
 
 WAITING = 300
 SENT = 40

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from edge.outbox_rows import (
+from edge.outbox.rows import (
     DamageError,
     Delivered,
     Gap,

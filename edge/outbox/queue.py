@@ -1,4 +1,4 @@
-"""Where messages wait, on disk, until the broker has acknowledged them.
+"""The outbox as a queue: appended to at one end, delivered from the other.
 
 SQLite in WAL mode. An append is one transaction with one fsync (synchronous=FULL); removals are not synced, since a
 removal that is lost to a power cut only means a message delivered twice, which consumers sort out by `result_id`.
@@ -11,12 +11,10 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from edge.outbox_file import insert, insert_delivered, insert_gap, last_id_of, transaction
-from edge.outbox_rows import Delivered, Gap, Kind, Message, Row, checked_delivered, checked_gap, checked_row
-from edge.outbox_salvage import Salvage
-from edge.outbox_store import Store
-
-__all__ = ["Delivered", "Gap", "Kind", "Message", "Outbox", "Row"]
+from edge.outbox.file import insert, insert_delivered, insert_gap, last_id_of, transaction
+from edge.outbox.rows import Delivered, Gap, Kind, Message, Row, checked_delivered, checked_gap, checked_row
+from edge.outbox.salvage import Salvage
+from edge.outbox.store import Store
 
 _PENDING = "SELECT * FROM outbox WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
 _ONE = "SELECT * FROM outbox WHERE id = ?"

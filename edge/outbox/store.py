@@ -1,7 +1,7 @@
 """Keeps the outbox's file open: one process at a time, its log short, and sound.
 
 Damage to the file is noticed when it is opened, when a row is read, and when SQLite stumbles over it. It is answered
-on the spot: what can be read moves into a new file (edge.outbox_salvage), and the call that met it is tried again.
+on the spot: what can be read moves into a new file (edge.outbox.salvage), and the call that met it is tried again.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from edge.errors import OutboxError
-from edge.outbox_file import connect, is_damage, last_id_of, prepare, told_in_words
-from edge.outbox_rows import DamageError
-from edge.outbox_salvage import Salvage, finish, lost_in_log, read_file, salvage, wal_of
+from edge.outbox.file import connect, is_damage, last_id_of, prepare, told_in_words
+from edge.outbox.rows import DamageError
+from edge.outbox.salvage import Salvage, finish, lost_in_log, read_file, salvage, wal_of
 
 # An append checkpoints only as a backstop, when the thread that is there for it falls behind.
 _WRITER_CHECKPOINT_PAGES = 20_000

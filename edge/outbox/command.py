@@ -18,8 +18,8 @@ from urllib.parse import quote
 from edge.config import load_config
 from edge.errors import InputError
 from edge.outbox import Outbox
-from edge.outbox_file import told_in_words
-from edge.outbox_rows import DamageError, Row, checked_gap, checked_row
+from edge.outbox.file import told_in_words
+from edge.outbox.rows import DamageError, Row, checked_gap, checked_row
 
 _LS = "SELECT * FROM outbox ORDER BY id LIMIT ?"
 _KINDS = "SELECT kind, count(*), sum(length(payload)), min(seq), max(seq) FROM outbox GROUP BY kind ORDER BY kind"
