@@ -17,7 +17,7 @@ from edge.wire import Topics
 
 _IDLE_S = 1.0
 _STRIKES = 3
-_REMOVE_AT_ONCE = 64
+_REMOVE_AT_ONCE = 16
 _REMOVE_WITHIN_S = 0.05
 _ASK_AGAIN_S = 30.0
 
