@@ -108,7 +108,8 @@ def told(report: Report) -> dict[str, object]:
         "lost": report.lost,
         "repeated_deliveries": report.repeated,
         "delivered_as_backlog": report.late,
-        "open_when_killed": report.open_at_end,
+        "open_when_killed_and_answered_by_the_next_boot": report.answered_later,
+        "without_a_verdict": report.triggers - report.verdicts,
         "violations": report.violations,
     }
 

@@ -73,7 +73,8 @@ def main() -> int:
         "verdicts": report.verdicts,
         "lost": report.lost,
         "repeated_deliveries": report.repeated,
-        "open_when_killed": report.open_at_end,
+        "open_when_killed_and_answered_by_the_next_boot": report.answered_later,
+        "without_a_verdict": report.triggers - report.verdicts,
         "violations": report.violations,
         "recovery_s": {
             "median": round(statistics.median(recovery_s), 3),

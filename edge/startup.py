@@ -25,12 +25,14 @@ from edge.dashboard.server import Dashboard
 from edge.engines.choice import open_engine
 from edge.engines.engine import Engine
 from edge.engines.golden import bound_ring, check_golden
+from edge.journal import TriggerJournal
 from edge.messages import Model
 from edge.messages import Station as Place
 from edge.mqtt.publisher import Publisher
 from edge.mqtt.tls import check_transport
 from edge.notices import StateName
 from edge.outbox import Outbox
+from edge.recovery import finish_earlier_boot
 from edge.report import Reporter
 from edge.station import Station
 from edge.systemd import Notifier
@@ -59,8 +61,10 @@ def open_station(config: StationConfig, *, is_simulated: bool) -> Iterator[Stati
         engine = resources.enter_context(closing(open_engine(config.engine, bundle)))
         ring = bound_ring(engine, bundle, config.engine.slots)
         outbox = resources.enter_context(closing(_open_outbox(config.outbox)))
+        journal = resources.enter_context(closing(_open_journal(config.outbox)))
         reporter = _new_reporter(config, bundle, engine, is_simulated)
         topics = Topics(config.identity)
+        finish_earlier_boot(journal, outbox, reporter, topics, with_plc=config.mqtt.publish_plc)
         publisher = Publisher(
             config.mqtt,
             topics,
@@ -77,7 +81,7 @@ def open_station(config: StationConfig, *, is_simulated: bool) -> Iterator[Stati
         _log.info("%d golden vectors reproduced within %.1e", golden.vectors, golden.map_error)
         resources.callback(camera.stop)
         notifier = Notifier(os.environ)
-        station = Station(config, bundle, camera, engine, ring, reporter, outbox, publisher, topics, notifier)
+        station = Station(config, bundle, camera, engine, ring, reporter, outbox, journal, publisher, topics, notifier)
         desk.offer("state", lambda: _state_values(station))
         yield station
 
@@ -157,6 +161,10 @@ def _new_camera(config: StationConfig) -> Camera:
 
 def _open_outbox(config: OutboxConfig) -> Outbox:
     return Outbox(config.path, config.max_rows, max_bytes=config.max_bytes, delivered_rows=config.delivered_rows)
+
+
+def _open_journal(config: OutboxConfig) -> TriggerJournal:
+    return TriggerJournal(config.path.with_name(f"{config.path.name}.triggers"))
 
 
 def _new_reporter(config: StationConfig, bundle: Bundle, engine: Engine, is_simulated: bool) -> Reporter:

@@ -15,6 +15,7 @@ from edge.dashboard.page_state import StationStatus
 from edge.delivery import verdict_messages
 from edge.engines.engine import Engine
 from edge.errors import OutboxError
+from edge.journal import TriggerJournal
 from edge.mqtt.publisher import Publisher
 from edge.notices import Metrics, StateName
 from edge.observer import Inspection, SideChannel
@@ -56,6 +57,7 @@ class Station:
         ring: SlotRing,
         reporter: Reporter,
         outbox: Outbox,
+        journal: TriggerJournal,
         publisher: Publisher,
         topics: Topics,
         notifier: Notifier,
@@ -72,8 +74,9 @@ class Station:
         self._ring = ring
         self._reporter = reporter
         self._outbox = outbox
+        self._journal = journal
         self._notifier = notifier
-        self._ledger = TriggerLedger(config.trigger.deadline_ms)
+        self._ledger = TriggerLedger(config.trigger.deadline_ms, journal.remember)
         self._pipeline: Pipeline
         self._camera_state = StateChanged(CameraState.DISCOVER, "not started")
         self._told: tuple[StateName, str] | None = None
@@ -141,6 +144,7 @@ class Station:
             raise
         durable_ns = time.monotonic_ns()
         self.verdicts[outcome.verdict] += 1
+        self._journal.forget(outcome.trigger, self.verdicts.total())
         self._recent_ns.append(durable_ns)
         if self.side_channel.watched:
             pictures, judgement = outcome.pictures, outcome.judgement

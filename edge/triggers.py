@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge.config import TriggerConfig
@@ -20,7 +21,14 @@ class Trigger:
 class TriggerLedger:
     """Open triggers in the order they were fired. A trigger leaves it exactly once, with its verdict."""
 
-    def __init__(self, deadline_ms: float) -> None:
+    def __init__(self, deadline_ms: float, remember: Callable[[Trigger], None] = lambda _: None) -> None:
+        """No trigger is open.
+
+        Args:
+            deadline_ms: from a trigger to its verdict.
+            remember: told of each trigger, before anything else is done about it.
+        """
+        self._remember = remember
         self._deadline_ns = round(deadline_ms * 1e6)
         self._open: dict[int, Trigger] = {}
         self._next_id = 0
@@ -31,6 +39,7 @@ class TriggerLedger:
     def open(self, now_monotonic_ns: int, now_utc_ns: int) -> Trigger:
         """A new trigger; ids count up from 0."""
         trigger = Trigger(self._next_id, now_monotonic_ns, now_utc_ns, now_monotonic_ns + self._deadline_ns)
+        self._remember(trigger)
         self._open[trigger.trigger_id] = trigger
         self._next_id += 1
         return trigger

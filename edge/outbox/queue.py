@@ -17,6 +17,7 @@ from edge.outbox.salvage import Salvage
 from edge.outbox.store import Store
 
 _PENDING = "SELECT * FROM outbox WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
+_NEWEST = "SELECT * FROM outbox WHERE kind = 'verdict' ORDER BY id DESC"
 _ONE = "SELECT * FROM outbox WHERE id = ?"
 _DELETE = "DELETE FROM outbox WHERE id = ?"
 _EXPENDABLE = "SELECT id, kind, boot_id, seq, length(payload) FROM outbox WHERE kind <> 'verdict' ORDER BY id"
@@ -168,6 +169,24 @@ class Outbox:
         def work() -> list[Delivered]:
             found = self._store.reader.execute(_DELIVERED, (boot_id, from_seq, to_seq, limit)).fetchall()
             return [checked_delivered(row) for row in found]
+
+        return self._store.attempt("cannot be read", work)
+
+    def verdicts(self, boot_id: str, from_seq: int) -> list[bytes]:
+        """Payloads of a boot's verdicts from a number on: those that wait and those that are still remembered.
+
+        Of those that wait, only if no other boot's came after them.
+        """
+
+        def work() -> list[bytes]:
+            payloads = []
+            for columns in self._store.reader.execute(_NEWEST):
+                message = checked_row(columns).message
+                if message.boot_id != boot_id or message.seq < from_seq:
+                    break
+                payloads.append(message.payload)
+            found = self._store.reader.execute(_DELIVERED, (boot_id, from_seq, 2**63 - 1, -1))
+            return payloads + [checked_delivered(columns).payload for columns in found]
 
         return self._store.attempt("cannot be read", work)
 

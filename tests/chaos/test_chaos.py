@@ -34,6 +34,7 @@ def rig(tmp_path, read_only_bundle_dir):
         yield rig
 
 
+@pytest.mark.long
 @pytest.mark.timeout(SECONDS + 120)
 def test_random_faults_break_no_promise(rig):
     print(f"CHAOS_SEED={SEED}")
@@ -42,7 +43,7 @@ def test_random_faults_break_no_promise(rig):
     print(report)
     assert report.violations == []
     assert report.lost == 0
-    assert report.verdicts + report.open_at_end == report.triggers
+    assert report.verdicts == report.triggers
 
 
 def test_killed_with_a_backlog_it_delivers_the_backlog_after_the_restart(rig):

@@ -88,6 +88,25 @@ def test_a_boot_that_ended_early_owes_only_what_was_due(ended):
     assert "no verdict of triggers [8]" in said
 
 
+def test_what_it_left_open_the_next_boot_owes():
+    ended = boot(durable=range(9), ended="killed", ended_s=9.5)
+    following = boot("B", 2, durable=range(2))
+    following.durable_ns["A9"] = 11 * S
+    answers = [*map(delivery, range(10)), delivery(0, "B"), delivery(1, "B")]
+    report = check([ended, following], answers, [0], deadline_s=1.0)
+    assert (report.violations, report.answered_later, report.open_at_end) == ([], 1, 0)
+    following.durable_ns.pop("A9")
+    (said,) = violations([ended, following], [*answers[:9], *answers[10:]])
+    assert "boot A, killed: no verdict of triggers [9]" in said
+
+
+def test_a_boot_that_was_killed_may_have_fired_one_more_than_its_witness_saw():
+    killed = boot(triggers=9, ended="killed", ended_s=9.5)
+    assert violations([killed, boot("B", 0)], map(delivery, range(10))) == []
+    (said,) = violations([boot(triggers=9)], map(delivery, range(10)))
+    assert "never fired: [9]" in said
+
+
 def test_a_live_verdict_out_of_order():
     order = [0, 1, 3, 2, *range(4, 10)]
     late = [delivery(number, at_s=3.7 + place / 100) for place, number in enumerate(order)]

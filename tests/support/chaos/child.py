@@ -110,6 +110,7 @@ def watch_station(witness: Witness) -> None:
                 witness.note(
                     "durable",
                     result_id=verdict["result_id"],
+                    boot_id=verdict["boot_id"],
                     seq=verdict["seq"],
                     trigger_id=verdict["part"]["trigger_id"],
                     verdict=verdict["verdict"],

@@ -100,8 +100,10 @@ class Run:
         elif said["kind"] == "trigger":
             self.fired_ns[int(str(said["id"]))] = moment_ns
         elif said["kind"] == "durable":
-            fired_ns = self.fired_ns[int(str(said["trigger_id"]))]
             self.durable_ns[str(said["result_id"])] = moment_ns
+            if said["boot_id"] != self.boot_id:
+                return  # an answer in the name of an earlier boot
+            fired_ns = self.fired_ns[int(str(said["trigger_id"]))]
             self.latencies_ns.append((fired_ns, moment_ns - fired_ns))
             if said["verdict"] in ("OK", "NG"):
                 self.judged_ns.append(moment_ns)
