@@ -2,7 +2,8 @@
 
     python benchmarks/chaos_run.py [--seconds 3600] [--soak 600] [--rate 20] [--seed N] [--longest 8]
 
-Writes benchmarks/results/chaos.json and chaos.png. Exit status 1 when a promise was broken.
+Writes benchmarks/results/chaos.json, soak.json and soak.png; 0 seconds of either leaves it out. Exit status 1 when a
+promise was broken.
 """
 
 from __future__ import annotations
@@ -128,11 +129,21 @@ def main() -> int:
         f"--seed {asked.seed} --longest {asked.longest:g}"
     )
     print(command, file=sys.stderr)
-    result: dict[str, object] = {"command": command, "seed": asked.seed, **circumstances()}
-    endured, report = chaos(asked.seconds, asked.rate, asked.seed, asked.longest)
+    begun: dict[str, object] = {"command": command, "seed": asked.seed, **circumstances()}
+    kept = True
+    if asked.seconds:
+        kept &= _endure(asked.seconds, asked.rate, asked.seed, asked.longest, begun)
+    if asked.soak:
+        kept &= _soak(asked.soak, asked.rate, begun)
+    return int(not kept)
+
+
+def _endure(seconds: float, rate_hz: float, seed: int, longest_s: float, begun: dict[str, object]) -> bool:
+    """Faults, figures; whether every promise was kept."""
+    endured, report = chaos(seconds, rate_hz, seed, longest_s)
     recoveries = [seconds for times in endured.recovery_s.values() for seconds in times]
-    result["chaos"] = {
-        "seconds": asked.seconds,
+    figures = {
+        "seconds": seconds,
         **told(report),
         "faults": dict(sorted(endured.counts.items())),
         "seconds_from_a_faults_end_to_the_next_judged_part": {
@@ -141,23 +152,26 @@ def main() -> int:
         },
     }
     print(report)
-    broken = bool(report.violations)
-    if asked.soak:
-        samples, calm = soak(asked.soak, asked.rate)
-        broken |= bool(calm.violations)
-        result["soak"] = {
-            "seconds": asked.soak,
-            **told(calm),
-            "median_ms": round(float(np.nanmedian(samples["ms"])), 2),
-            "p99_ms_of_medians_of_a_second": round(quantile([ms for ms in samples["ms"] if np.isfinite(ms)], 0.99), 2),
-            "rss_mib": {"first": round(samples["rss_mib"][0], 1), "last": round(samples["rss_mib"][-1], 1)},
-            "files": {"first": samples["files"][0], "last": samples["files"][-1]},
-            "slope_per_hour": slopes_per_hour(samples),
-        }
-        plot(samples, RESULTS / "chaos.png")
-        print(result["soak"])
-    keep("chaos.json", result)
-    return int(broken)
+    keep("chaos.json", {**begun, "chaos": figures})
+    return not report.violations
+
+
+def _soak(seconds: float, rate_hz: float, begun: dict[str, object]) -> bool:
+    """No faults, figures, a plot; whether every promise was kept."""
+    samples, report = soak(seconds, rate_hz)
+    figures = {
+        "seconds": seconds,
+        **told(report),
+        "median_ms": round(float(np.nanmedian(samples["ms"])), 2),
+        "p99_ms_of_medians_of_a_second": round(quantile([ms for ms in samples["ms"] if np.isfinite(ms)], 0.99), 2),
+        "rss_mib": {"first": round(samples["rss_mib"][0], 1), "last": round(samples["rss_mib"][-1], 1)},
+        "files": {"first": samples["files"][0], "last": samples["files"][-1]},
+        "slope_per_hour": slopes_per_hour(samples),
+    }
+    plot(samples, RESULTS / "soak.png")
+    print(figures)
+    keep("soak.json", {**begun, "soak": figures})
+    return not report.violations
 
 
 if __name__ == "__main__":
