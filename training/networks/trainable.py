@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,10 @@ from edge.frame import Image
 from training.networks.backbones import Backbone, BackboneName
 
 Bool = npt.NDArray[np.bool_]
-Fuse = Callable[[Tensor, Tensor, str], Tensor]
-"""Small maps (N, K, 64, 64), the matrix of `smoothing_matrix` (256, 64) and a fusion's name → (N, 256, 256)."""
+Maps = tuple[Tensor, ...]
+"""One small map or several, float32 (…, 64, 64) each; the first is the error that the loss is about."""
+Fuse = Callable[[Maps, Tensor, str], Tensor]
+"""Small maps, the matrix (256, 64) of `smoothing_matrix` and a fusion's name → (…, 256, 256)."""
 
 
 class DetectorSettings(BaseModel):
@@ -102,9 +104,9 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def maps(self) -> nn.Module:
-        """The trained network as it is exported, in eval mode, everything constant computed: image → (N, K, 64, 64).
+        """The trained network as it is exported, in eval mode, everything constant computed: image → `Maps`.
 
-        The first of the K maps is the error that the loss is about. May share parameters.
+        It may share parameters with this module. What no fusion reads is removed from the exported graph.
         """
 
 
@@ -118,7 +120,7 @@ class Kind(Generic[SettingsT]):
         build: an untrained one of a frozen backbone, settings and what is ignored; on the CPU, from PyTorch's seed.
         fuse: how the maps become one.
         recipes: by preset, where common settings differ from their defaults.
-        named: configurations to begin with instead: common settings, and `detector` with the detector's own.
+        named: configurations to begin with instead: common settings, and `network` with the detector's own.
         parts: beginnings of module names below `maps()`, the first that fits counts, and what the part of the network
             is called; INT8 is decided part by part.
     """
@@ -130,6 +132,11 @@ class Kind(Generic[SettingsT]):
     recipes: Mapping[str, Mapping[str, Any]]
     named: Mapping[str, Mapping[str, Any]]
     parts: tuple[tuple[str, str], ...]
+
+    @property
+    def fusions(self) -> tuple[str, ...]:
+        """Names of the ways in which the maps can become one."""
+        return get_args(self.settings.model_fields["fusion"].annotation)
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
