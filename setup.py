@@ -32,13 +32,14 @@ TRAINING = [
 GRAPHS = ["cuda-bindings>=12.6,<14"]
 DEV = [
     *GRAPHS,
-    "coverage[toml]>=7.6",
     "hypothesis>=6.100",
     "import-linter>=2.1",
     "mypy>=1.11",
     "pycocotools>=2.0.8",
     "pytest>=8.2",
+    "pytest-cov>=7",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "ruff>=0.6",
     "selenium>=4.20",
     # NVIDIA's ONNX parser and builder, which need no GPU.

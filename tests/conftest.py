@@ -32,6 +32,12 @@ settings.load_profile("project")
 SIDE_PX = 256
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes comes first, then the files with something slow in them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.get_closest_marker("long") is None, item.path not in slow))
+
+
 def brightness_network() -> onnx.ModelProto:
     """anomaly_map = mean of the channels / 255; score = its maximum."""
     batch = "N"

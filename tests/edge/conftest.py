@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
+from ports import free_port
 
 from edge.config import Identity
 from edge.messages import (
@@ -94,9 +95,7 @@ class Mosquitto:
     """A broker on a port of its own that can be started, stopped and killed."""
 
     def __init__(self, binary: str, directory: Path, options: tuple[str, ...]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._config = directory / f"mosquitto-{self.port}.conf"
         # As root it would become another user, who may not read the test's directory.
         lines = (f"listener {self.port} 127.0.0.1", f"user {getpass.getuser()}", *options)

@@ -19,6 +19,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from ports import free_port
 
 from edge.config import Identity, MqttConfig, TlsConfig
 from edge.delivery import verdict_messages
@@ -54,9 +55,7 @@ class Site:
             (SAMPLE / "acl", "acl"),
         ):
             shutil.copy(source, directory / "tfanet-edge" / name)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         text = (SAMPLE / "tfanet-edge.conf").read_text()
         for old, new in (
             ("/etc/mosquitto/tfanet-edge", str(directory / "tfanet-edge")),

@@ -1,4 +1,5 @@
 import configparser
+import os
 import socket
 from pathlib import Path
 
@@ -12,7 +13,7 @@ UNIT = Path(__file__).parents[2] / "systemd" / "tfanet-edge.service"
 
 @pytest.fixture(params=["path", "abstract"])
 def manager(request, tmp_path):
-    name = str(tmp_path / "notify") if request.param == "path" else f"@tfanet-test-{tmp_path.name}"
+    name = str(tmp_path / "notify") if request.param == "path" else f"@tfanet-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("\0" + name[1:] if name.startswith("@") else name)
         listening.settimeout(2)

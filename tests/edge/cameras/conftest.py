@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +75,22 @@ def bench() -> Iterator[Callable[[Camera], Bench]]:
     for made in benches:
         made.camera.stop()
     assert not multiprocessing.active_children()
+
+
+@pytest.fixture
+def new_shared_memory() -> Callable[[], set[str]]:
+    """Names in /dev/shm since the test began that stay there: those of semaphores, of any process, last a moment."""
+    before = set(os.listdir("/dev/shm"))
+
+    def names() -> set[str]:
+        left = set(os.listdir("/dev/shm")) - before
+        deadline_s = time.monotonic() + 2
+        while left and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+            left &= set(os.listdir("/dev/shm"))
+        return left
+
+    return names
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -124,8 +124,7 @@ def test_too_large_an_image_is_refused() -> None:
         ring.image(0, (64, 65))
 
 
-def test_nothing_has_a_name() -> None:
-    before = set(Path("/dev/shm").iterdir())
+def test_nothing_has_a_name(new_shared_memory: Callable[[], set[str]]) -> None:
     rings = make_pair(RingGeometry(4, 100_000))
-    assert set(Path("/dev/shm").iterdir()) == before
+    assert new_shared_memory() == set()
     del rings

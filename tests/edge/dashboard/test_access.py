@@ -207,6 +207,7 @@ def test_beyond_this_machine_a_password_file_is_needed() -> None:
         "a:viewer:$$",
         "é",
     ],
+    ids=["no_role", "role", "name", "rest", "short", "empty", "letter"],
 )
 def test_a_malformed_password_file_is_refused_with_its_line(tmp_path: Path, line_: str) -> None:
     path = tmp_path / "passwords"
