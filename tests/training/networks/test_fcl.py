@@ -1,0 +1,127 @@
+"""FCL: which terms which mode has, how maps become one, and the scale that good parts give them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+from torch import Tensor
+
+from edge.errors import TfanetEdgeError
+from training.networks.anomaly_map import smoothing_matrix
+from training.networks.fcl import (
+    MapNormalisation,
+    consistency_loss,
+    consistency_maps,
+    element_map,
+    fuse,
+    neighbourhood_map,
+)
+from training.networks.snc import codes
+from training.networks.stfpm import StfpmSettings
+
+
+def configured(**fields: Any) -> StfpmSettings:
+    return StfpmSettings(**fields)
+
+
+@pytest.fixture
+def levels() -> tuple[list[Tensor], list[Tensor]]:
+    """Teacher and student at two sizes."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = ((2, 6, 16, 16), (2, 9, 8, 8))
+    teacher, student = ([torch.randn(size, generator=generator) for size in sizes] for _ in range(2))
+    return teacher, student
+
+
+def test_the_loss_is_the_weighted_sum_over_levels_of_what_is_written(levels: Any) -> None:
+    teacher, student = levels
+    expected = torch.zeros(())
+    for ours, theirs in zip(teacher, student, strict=True):
+        (log_t, context_t), (log_s, context_s) = codes(ours, 3, 0.1), codes(theirs, 3, 0.1)
+        divergence = F.kl_div(log_s, log_t, log_target=True, reduction="sum") / log_t[:, 0].numel()
+        high = F.mse_loss(context_s, context_t) + divergence
+        expected += 2 * (1 - F.cosine_similarity(ours, theirs, dim=1)).mean() + 3 * high
+    settings = configured(low_weight=2, high_weight=3)
+    torch.testing.assert_close(consistency_loss(teacher, student, "cosine", settings), expected)
+
+
+def test_modes_keep_the_divergence_the_distance_both_or_neither(levels: Any) -> None:
+    (teacher, _), (student, _) = levels
+    relation, context, both = (
+        neighbourhood_map(teacher, student, configured(snc=mode)) for mode in ("relation", "context", "both")
+    )
+    torch.testing.assert_close(relation + context, both)
+    assert relation.min() > 0
+    assert context.min() > 0
+    torch.testing.assert_close(
+        consistency_loss([teacher], [student], "squared", configured(snc="none")), F.mse_loss(student, teacher)
+    )
+
+
+@pytest.mark.parametrize("mode", ["none", "relation", "context", "both"])
+def test_a_student_that_agrees_has_no_loss(mode: str, levels: Any) -> None:
+    teacher, _ = levels
+    for distance in ("cosine", "squared"):
+        assert consistency_loss(teacher, teacher, distance, configured(snc=mode)).abs() < 1e-6
+
+
+def test_maps_of_levels_are_multiplied_or_added_at_one_size(levels: Any) -> None:
+    teacher, student = levels
+    large = [
+        F.interpolate(element_map(*pair, "cosine")[:, None], (64, 64), mode="bilinear", align_corners=True)
+        for pair in zip(teacher, student, strict=True)
+    ]
+    for fusion, expected in (("product", large[0] * large[1]), ("sum", large[0] + large[1])):
+        maps = consistency_maps(teacher, student, "cosine", configured(), fusion)
+        assert maps.shape == (2, 2, 64, 64)
+        torch.testing.assert_close(maps[:, :1], expected)
+    assert consistency_maps(teacher, student, "cosine", configured(snc="none"), "sum").shape == (2, 1, 64, 64)
+
+
+def test_quantiles_of_good_parts_become_zero_and_the_scale() -> None:
+    maps = torch.rand(20, 2, 8, 8, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 50.0]).view(2, 1, 1)
+    normalisation = MapNormalisation(2, configured(low_quantile=0.5, high_quantile=0.75, quantile_scale=0.2))
+    images = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1)
+    normalisation.fit(lambda batch: maps[batch.flatten().long()], images)
+    low, high = (np.quantile(maps.numpy().swapaxes(0, 1).reshape(2, -1), q, axis=1) for q in (0.5, 0.75))
+    for kind in range(2):
+        for value, becomes in ((low, 0.0), (high, 0.2)):
+            one = torch.from_numpy(low).float().view(1, 2, 1, 1).clone()
+            one[0, kind] = float(value[kind])
+            element, mean = normalisation(one)
+            # The other map stands at its low quantile, which says nothing.
+            assert mean.item() == pytest.approx(becomes / 2, abs=1e-6)
+            assert element.item() == one[0, 0].item()
+    again = MapNormalisation(2, configured(low_quantile=0.5, high_quantile=0.75, quantile_scale=0.2))
+    again.load_state_dict(normalisation.state_dict())
+    assert torch.equal(again(maps)[1], normalisation(maps)[1])
+
+
+def test_maps_that_are_the_same_everywhere_are_refused() -> None:
+    normalisation = MapNormalisation(1, configured())
+    for value in (0.5, float("nan")):
+        with pytest.raises(TfanetEdgeError, match="map 0 of good parts"):
+            normalisation.fit(
+                lambda batch, v=value: torch.full((len(batch), 1, 8, 8), v), np.zeros((3, 1, 1, 1), np.uint8)
+            )
+
+
+def test_the_map_is_the_mean_or_the_element_map_alone() -> None:
+    element, mean = torch.rand(2, 1, 64, 64)
+    smoothing = torch.from_numpy(smoothing_matrix())
+    for name, chosen in (("mean", mean), ("element", element)):
+        torch.testing.assert_close(fuse((element, mean), smoothing, name), smoothing @ chosen @ smoothing.T)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"snc_window": 4}, {"low_quantile": 0.99, "high_quantile": 0.9}, {"snc": "all"}, {"snc_temperature": 0}, {"k": 3}],
+)
+def test_settings_that_mean_nothing_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        configured(**fields)

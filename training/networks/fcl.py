@@ -1,0 +1,196 @@
+"""Feature consistency (FCL) of a teacher and a student: element by element, and neighbourhood by neighbourhood.
+
+A reconstruction of Li & Hu, IEEE TIM 2024, where the paper's text was not available. Per level, with teacher features
+T, student features S and their SNC codes π and z (`training.networks.snc`),
+
+    element        L_el = mean(1 − cos(T, S)), or the mean squared error for patch-description networks
+    neighbourhood  L_nb = mean ‖z^T − z^S‖² / C + mean KL(π^T ‖ π^S)
+    loss           Σ over levels (w_low · L_el + w_high · L_nb).
+
+`snc` leaves parts of L_nb out: `relation` keeps the divergence, `context` the distance, `none` neither. At inference
+the same terms per position, without the weights, are an element and a neighbourhood map; each is normalised by
+quantiles of maps of held-out good parts and both are averaged.
+
+Decisions of ours, all fields of `FclSettings`: `low_weight` and `high_weight` (1:1), `low_quantile`, `high_quantile`
+and `quantile_scale` (the normalisation of EfficientAD), how levels become one map (`level_fusion` of each detector),
+that maps are normalised at 64×64, before upsampling and smoothing, which leaves a map's constant part alone, and that
+the map can be had without the neighbourhood's (`fusion`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from edge.errors import TfanetEdgeError
+from edge.frame import Image
+from training.networks.features import FEATURE_SIZE
+from training.networks.snc import MIN_NORM, codes
+from training.networks.trainable import DetectorSettings, Maps
+
+ElementDistance = Literal["cosine", "squared"]
+LevelFusion = Literal["product", "sum"]
+FclFusion = Literal["mean", "element"]
+SncMode = Literal["none", "relation", "context", "both"]
+_CHUNK = 8
+
+
+class FclSettings(DetectorSettings):
+    """What is compared, and how its maps become one."""
+
+    fusion: FclFusion = Field(default="mean", description="mean of the normalised maps, or the element map alone")
+    snc: SncMode = Field(default="both", description="which codes of neighbourhoods are compared")
+    snc_window: int = Field(default=3, ge=3, le=15, description="edge of a neighbourhood in elements, odd")
+    snc_temperature: float = Field(default=0.1, gt=0, description="of the softmax over the neighbours' cosines")
+    low_weight: float = Field(default=1.0, ge=0, description="of the element loss")
+    high_weight: float = Field(default=1.0, ge=0, description="of the neighbourhood loss")
+    low_quantile: float = Field(default=0.9, ge=0, lt=1, description="of held-out maps, becomes 0")
+    high_quantile: float = Field(default=0.995, gt=0, le=1, description="of held-out maps, becomes quantile_scale")
+    quantile_scale: float = Field(default=0.1, gt=0, description="what maps are normalised to")
+
+    @model_validator(mode="after")
+    def _check(self) -> FclSettings:
+        if self.snc_window % 2 == 0:
+            raise ValueError(f"snc_window {self.snc_window} is even, a neighbourhood has a centre")
+        if self.low_quantile >= self.high_quantile:
+            raise ValueError(f"low_quantile {self.low_quantile} is not below high_quantile {self.high_quantile}")
+        return self
+
+
+def element_map(teacher: Tensor, student: Tensor, distance: ElementDistance) -> Tensor:
+    """1 − cosine, or mean squared difference over the channels: (N, C, H, W) each → (N, H, W)."""
+    if distance == "squared":
+        return (teacher - student).square().sum(1) / teacher.shape[1]
+    norms = teacher.square().sum(1) * student.square().sum(1)
+    return 1 - (teacher * student).sum(1) / norms.clamp(min=MIN_NORM**2).sqrt()
+
+
+def neighbourhood_map(teacher: Tensor, student: Tensor, settings: FclSettings) -> Tensor:
+    """Squared distance of the contexts over C, plus the divergence of the affinities, as `settings.snc` says.
+
+    Args:
+        teacher, student: (N, C, H, W).
+        settings: `snc` any but `none`.
+
+    Returns:
+        (N, H, W), not negative up to rounding.
+    """
+    ours, our_context = codes(teacher, settings.snc_window, settings.snc_temperature)
+    theirs, their_context = codes(student, settings.snc_window, settings.snc_temperature)
+    distance = element_map(our_context, their_context, "squared")
+    if settings.snc == "context":
+        return distance
+    divergence = (ours.exp() * (ours - theirs)).sum(1)
+    return divergence if settings.snc == "relation" else distance + divergence
+
+
+def consistency_loss(
+    teacher: Sequence[Tensor], student: Sequence[Tensor], distance: ElementDistance, settings: FclSettings
+) -> Tensor:
+    """The loss of one level or several, (N, C, H, W) each and of sizes of their own: a scalar."""
+    loss = torch.zeros((), device=student[0].device)
+    for ours, theirs in zip(teacher, student, strict=True):
+        loss = loss + settings.low_weight * element_map(ours, theirs, distance).mean()
+        loss = loss + neighbourhood_loss(ours, theirs, settings)
+    return loss
+
+
+def neighbourhood_loss(teacher: Tensor, student: Tensor, settings: FclSettings) -> Tensor:
+    """The weighted neighbourhood part of one level, zero with `snc: none`."""
+    if settings.snc == "none":
+        return torch.zeros((), device=student.device)
+    return settings.high_weight * neighbourhood_map(teacher, student, settings).mean()
+
+
+def consistency_maps(
+    teacher: Sequence[Tensor],
+    student: Sequence[Tensor],
+    distance: ElementDistance,
+    settings: FclSettings,
+    fusion: LevelFusion,
+) -> Tensor:
+    """The element map and, unless `snc` is `none`, the neighbourhood map: (N, 1 or 2, 64, 64).
+
+    Levels are brought to 64×64 bilinearly, then multiplied or added.
+    """
+    pairs = [*zip(teacher, student, strict=True)]
+    maps = [_fused([element_map(*pair, distance) for pair in pairs], fusion)]
+    if settings.snc != "none":
+        maps.append(_fused([neighbourhood_map(*pair, settings) for pair in pairs], fusion))
+    return torch.cat(maps, dim=1)
+
+
+def _fused(levels: Sequence[Tensor], fusion: LevelFusion) -> Tensor:
+    """(N, h, w) each → (N, 1, 64, 64)."""
+    size = (FEATURE_SIZE, FEATURE_SIZE)
+    fused, *others = (
+        level[:, None]
+        if level.shape[1:] == size
+        else F.interpolate(level[:, None], size, mode="bilinear", align_corners=True)
+        for level in levels
+    )
+    for level in others:
+        fused = fused * level if fusion == "product" else fused + level
+    return fused
+
+
+class MapNormalisation(nn.Module):
+    """Maps of several kinds → one: each scaled by its quantiles over good parts, then averaged.
+
+    Args:
+        kinds: K, how many maps an image has.
+        settings: the quantiles and what the upper one becomes.
+
+    Attributes:
+        low, high: float32 (K, 1, 1), kept with the weights; until they are fitted the maps are just averaged.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, kinds: int, settings: FclSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.register_buffer("low", torch.zeros(kinds, 1, 1))
+        self.register_buffer("high", torch.full((kinds, 1, 1), settings.quantile_scale))
+
+    @torch.no_grad()
+    def fit(self, compare: Callable[[Tensor], Tensor], images: Image) -> None:
+        """Take the quantiles of held-out good parts.
+
+        Args:
+            compare: uint8 (N, 256, 256, 3) on this module's device → maps (N, K, h, w).
+            images: uint8 (M, 256, 256, 3), not trained on.
+
+        Raises:
+            TfanetEdgeError: a kind of map is the same nearly everywhere, or not finite.
+        """
+        batches = torch.split(torch.from_numpy(images), _CHUNK)
+        maps = torch.cat([compare(batch.to(self.low.device)).cpu() for batch in batches])
+        kinds = maps.transpose(0, 1).flatten(1).double().numpy()
+        low, high = np.quantile(kinds, (self.settings.low_quantile, self.settings.high_quantile), axis=1)
+        flat = np.flatnonzero(~(high > low))
+        if len(flat):
+            raise TfanetEdgeError(
+                f"map {flat[0]} of good parts goes from {low[flat[0]]} to {high[flat[0]]}: the student has collapsed",
+                "lower the learning rate, or look for images that are all the same",
+            )
+        for buffer, values in ((self.low, low), (self.high, high)):
+            buffer.copy_(torch.from_numpy(values).view(-1, 1, 1))
+
+    def forward(self, maps: Tensor) -> Maps:
+        """(N, K, h, w) → the first map as it is, and the mean of all after normalisation: (N, h, w) each."""
+        scaled = (maps - self.low) * (self.settings.quantile_scale / (self.high - self.low))
+        return maps[:, 0], scaled.sum(1) / maps.shape[1]
+
+
+def fuse(maps: Maps, smoothing: Tensor, fusion: str) -> Tensor:
+    """Upsample and smooth one of the maps that `MapNormalisation` gives; see `training.networks.trainable.Fuse`."""
+    element, mean = maps
+    return smoothing @ (mean if fusion == "mean" else element) @ smoothing.T
