@@ -40,10 +40,13 @@ HEADER: Final = np.dtype(
         *((name, "<u4") for name in ("link", "link_epoch", "stall", "drop_every", "incomplete_every", "line0_pulses")),
         *((name, "<u4") for name in ("duplicate_every", "stale_every", "torn_every", "short_every")),
         *((name, "<u4") for name in ("feature_delay_ms", "crash", "frame_id_bits", "first_frame_id")),
-        ("reserved_controls", "V200"),
+        *((name, "<u4") for name in ("auto_exposure_us", "buffer_handling")),
+        ("reserved_controls", "V192"),
         *((name, "<u8") for name in ("cursor", "exposed", "delivered", "incomplete", "dropped", "underruns")),
-        *((name, "<u8") for name in ("ignored_triggers", "acquisitions", "log_count")),
-        ("reserved_state", "V184"),
+        *((name, "<u8") for name in ("ignored_triggers", "acquisitions", "log_count", "discarded")),
+        ("user_set", "V72"),
+        *((name, "<u4") for name in ("user_set_is_saved", "user_set_default")),
+        ("reserved_state", "V96"),
         ("log", LOG_ENTRY, (LOG_ENTRIES,)),
     ]
 )
@@ -56,6 +59,15 @@ class Link(IntEnum):
     OFFLINE = 0
     ONLINE = 1
     SILENT = 2
+    LOST = 3
+
+
+class BufferHandling(IntEnum):
+    """GenTL SFNC's StreamBufferHandlingMode."""
+
+    OLDEST_FIRST = 0
+    OLDEST_FIRST_OVERWRITE = 1
+    NEWEST_ONLY = 2
 
 
 class Fate(IntEnum):
@@ -100,6 +112,7 @@ class Counters:
         incomplete: delivered frames of which only the upper half arrived.
         dropped: frames lost because of `drop_every`.
         underruns: frames lost because the host had queued no buffer.
+        discarded: frames delivered, but given up for a newer one before the host fetched them.
         ignored_triggers: triggers that came while exposing, or when the camera did not wait for them.
         acquisitions: how often AcquisitionStart took effect.
     """
@@ -109,5 +122,6 @@ class Counters:
     incomplete: int
     dropped: int
     underruns: int
+    discarded: int
     ignored_triggers: int
     acquisitions: int

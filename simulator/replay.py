@@ -25,6 +25,7 @@ from simulator.camera_file import (
     NAME_BYTES,
     PFNC,
     VERSION,
+    BufferHandling,
     Counters,
     Exposure,
     Fate,
@@ -176,9 +177,12 @@ class ReplayCamera:
         elif self.online:
             self._lose(Link.OFFLINE)
 
-    def vanish(self) -> None:
-        """Goes offline the way many producers show it: ports fail, but waiting events only time out."""
-        self._lose(Link.SILENT)
+    def vanish(self, *, is_told: bool = False) -> None:
+        """Goes offline the way many producers show it: ports fail, but waiting for a buffer only times out.
+
+        With `is_told` the host's module for the device sends GenTL's event DeviceLost, as it does for a pulled cable.
+        """
+        self._lose(Link.LOST if is_told else Link.SILENT)
 
     @property
     def stall(self) -> bool:
@@ -251,6 +255,24 @@ class ReplayCamera:
     @feature_delay_ms.setter
     def feature_delay_ms(self, delay_ms: int) -> None:
         self._set("feature_delay_ms", delay_ms)
+
+    @property
+    def auto_exposure_us(self) -> int:
+        """What ExposureAuto arrives at for the next frame; 0 leaves ExposureTime as it was."""
+        return self._get("auto_exposure_us")
+
+    @auto_exposure_us.setter
+    def auto_exposure_us(self, exposure_us: int) -> None:
+        self._set("auto_exposure_us", exposure_us)
+
+    @property
+    def buffer_handling(self) -> BufferHandling:
+        """StreamBufferHandlingMode, which its client may have written; set here it changes while the stream runs."""
+        return BufferHandling(self._get("buffer_handling"))
+
+    @buffer_handling.setter
+    def buffer_handling(self, mode: BufferHandling) -> None:
+        self._set("buffer_handling", mode)
 
     def crash(self) -> None:
         """The next exposure ends the process that has the camera open, with SIGSEGV."""

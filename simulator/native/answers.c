@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static GC_ERROR answer_bytes(struct answer answer, INFO_DATATYPE type, const void *value, size_t bytes) {
+GC_ERROR answer_bytes(struct answer answer, INFO_DATATYPE type, const void *value, size_t bytes) {
     if (answer.size == NULL) return fail(GC_ERR_INVALID_PARAMETER, "the size must not be NULL");
     if (answer.type != NULL) *answer.type = type;
     if (answer.buffer != NULL && *answer.size < bytes)

@@ -2,6 +2,7 @@
 #include "producer.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 void queue_push(struct queue *queue, struct buffer *buffer, enum buffer_state state) {
     buffer->state = state;
@@ -127,8 +128,9 @@ static GC_ERROR answer_frame(const struct frame *frame, BUFFER_INFO_CMD command,
     case BUFFER_INFO_XPADDING:
     case BUFFER_INFO_YPADDING:
     case BUFFER_INFO_IMAGEOFFSET:
-    case BUFFER_INFO_DELIVERED_CHUNKPAYLOADSIZE:
         return answer_size(answer, 0);
+    case BUFFER_INFO_DELIVERED_CHUNKPAYLOADSIZE:
+        return answer_size(answer, chunk_bytes(frame->chunks));
     case BUFFER_INFO_FRAMEID:
         return answer_uint64(answer, frame->id);
     case BUFFER_INFO_IMAGEPRESENT:
@@ -146,7 +148,7 @@ static GC_ERROR answer_frame(const struct frame *frame, BUFFER_INFO_CMD command,
     case BUFFER_INFO_DATA_LARGER_THAN_BUFFER:
         return answer_bool8(answer, frame->is_too_large);
     case BUFFER_INFO_CONTAINS_CHUNKDATA:
-        return answer_bool8(answer, false);
+        return answer_bool8(answer, frame->chunks != 0);
     default:
         return fail(GC_ERR_NOT_IMPLEMENTED, "BUFFER_INFO command %d", (int)command);
     }
@@ -176,10 +178,21 @@ static GC_ERROR get_info(const struct stream *stream, BUFFER_HANDLE handle, BUFF
     }
 }
 
-static GC_ERROR get_chunks(const struct stream *stream, BUFFER_HANDLE handle, size_t *count) {
-    if (buffer_resolve(stream, handle) == NULL) return GC_ERR_INVALID_HANDLE;
+static GC_ERROR get_chunks(const struct stream *stream, BUFFER_HANDLE handle, SINGLE_CHUNK_DATA *places,
+                           size_t *count) {
+    const struct buffer *buffer = buffer_resolve(stream, handle);
+    if (buffer == NULL) return GC_ERR_INVALID_HANDLE;
     if (count == NULL) return fail(GC_ERR_INVALID_PARAMETER, "the count must not be NULL");
-    *count = 0;
+    SINGLE_CHUNK_DATA found[CHUNK_COUNT];
+    size_t there = 0, offset = buffer->frame.filled_bytes - chunk_bytes(buffer->frame.chunks);
+    for (uint32_t i = 0; i < CHUNK_COUNT; ++i) {
+        if ((buffer->frame.chunks >> i & 1u) == 0) continue;
+        found[there++] = (SINGLE_CHUNK_DATA){i + 1, (ptrdiff_t)offset, sizeof(union value)};
+        offset += sizeof(union value);
+    }
+    if (places != NULL && *count < there) return fail(GC_ERR_BUFFER_TOO_SMALL, "there are %zu chunks", there);
+    if (places != NULL) memcpy(places, found, there * sizeof *found);
+    *count = there;
     return GC_ERR_SUCCESS;
 }
 
@@ -214,6 +227,5 @@ GC_API DSGetBufferInfo(DS_HANDLE handle, BUFFER_HANDLE buffer, BUFFER_INFO_CMD c
 }
 
 GC_API DSGetBufferChunkData(DS_HANDLE handle, BUFFER_HANDLE buffer, SINGLE_CHUNK_DATA *chunks, size_t *count) {
-    (void)chunks; /* there are none */
-    ON(stream, STREAM, get_chunks(stream, buffer, count));
+    ON(stream, STREAM, get_chunks(stream, buffer, chunks, count));
 }

@@ -3,6 +3,8 @@
 #ifndef REPLAY_CAMERA_FILE_H
 #define REPLAY_CAMERA_FILE_H
 
+#include "render.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,7 +18,8 @@
 enum camera_link {
     LINK_OFFLINE = 0, /* ports fail, waiting events abort */
     LINK_ONLINE = 1,
-    LINK_SILENT = 2 /* ports fail, waiting events only time out */
+    LINK_SILENT = 2, /* ports fail, waiting events only time out */
+    LINK_LOST = 3    /* ports fail, the host's event tells so, waiting for a buffer only times out */
 };
 
 enum frame_fate {
@@ -28,6 +31,25 @@ enum frame_fate {
     FATE_STALE = 5,
     FATE_TORN = 6,
     FATE_SHORT = 7
+};
+
+/* StreamBufferHandlingMode, which frames a client gets when it is slower than the camera. */
+enum buffer_handling { OLDEST_FIRST = 0, OLDEST_FIRST_OVERWRITE = 1, NEWEST_ONLY = 2 };
+
+/* What a user set keeps. */
+struct camera_settings {
+    struct region region;
+    uint32_t pixel_format;
+    uint32_t trigger_is_on;
+    uint32_t trigger_source;
+    uint32_t trigger_on_falling_edge; /* a pulse has both edges, so this is stored and changes nothing */
+    uint32_t exposure_is_automatic;
+    uint32_t chunk_mode_is_active;
+    uint32_t chunks; /* a bit for each enum chunk that is enabled */
+    uint32_t reserved;
+    double frame_rate_hz;
+    double exposure_us; /* unless it is automatic */
+    double gain_db;
 };
 
 struct camera_log_entry {
@@ -70,7 +92,9 @@ struct camera_header {
     _Atomic uint32_t crash;            /* both: 1 = the next exposure ends the process; cleared when it does */
     _Atomic uint32_t frame_id_bits;    /* bench: 16 = frame ids wrap from 65535 to 0, 0 = they never wrap */
     _Atomic uint32_t first_frame_id;   /* bench: of each acquisition */
-    uint8_t reserved_controls[200];
+    _Atomic uint32_t auto_exposure_us; /* bench: what ExposureAuto arrives at; 0 = ExposureTime as it was */
+    _Atomic uint32_t buffer_handling;  /* both: enum buffer_handling */
+    uint8_t reserved_controls[192];
 
     _Atomic uint64_t cursor; /* both: the next image to be exposed */
     _Atomic uint64_t exposed; /* device, as all below */
@@ -81,7 +105,11 @@ struct camera_header {
     _Atomic uint64_t ignored_triggers;
     _Atomic uint64_t acquisitions;
     _Atomic uint64_t log_count;
-    uint8_t reserved_state[184];
+    _Atomic uint64_t discarded; /* of those delivered, for a newer one */
+    struct camera_settings user_set;
+    uint32_t user_set_is_saved;
+    uint32_t user_set_default; /* the number of the set that an opened camera begins with */
+    uint8_t reserved_state[96];
 
     struct camera_log_entry log[CAMERA_LOG_ENTRIES];
 };

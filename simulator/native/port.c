@@ -5,17 +5,20 @@
 #include <stdio.h>
 #include <string.h>
 
-__asm__(".section .rodata\n"
-        "device_xml:\n"
-        ".incbin \"" NATIVE_DIRECTORY "/device.xml\"\n"
-        "device_xml_end:\n"
-        ".previous\n");
-extern const char device_xml[], device_xml_end[];
+#define EMBED(name, file)                                                                                          \
+    __asm__(".section .rodata\n" #name ":\n.incbin \"" NATIVE_DIRECTORY "/" file "\"\n" #name "_end:\n.previous\n"); \
+    extern const char name[], name##_end[]
+
+EMBED(device_xml, "device.xml");
+EMBED(local_device_xml, "local_device.xml");
+EMBED(stream_xml, "stream.xml");
+
+#define SETTING_ADDRESS 0x100u
 
 #define TEXT(macro) TEXT_(macro)
 #define TEXT_(macro) #macro
 
-/* The host's own modules: a text with the module's ID at address 0 and, for clients that ask, its type. */
+/* Modules of which there is nothing but their ID to tell. */
 #define MODULE_XML(model, port, id_feature, guid)                                                                     \
     "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n"                                                                    \
     "<RegisterDescription ModelName=\"" model "\" VendorName=\"tfanet_edge\" ToolTip=\"\" StandardNameSpace=\"GEV\""  \
@@ -31,10 +34,6 @@ extern const char device_xml[], device_xml_end[];
 static const char system_xml[] = MODULE_XML("ReplaySystem", "TLPort", "TLID", "9e0c1f9a-5d0f-4a57-9d4d-5a3c6b6f0a01");
 static const char interface_xml[] =
     MODULE_XML("ReplayInterface", "InterfacePort", "InterfaceID", "9e0c1f9a-5d0f-4a57-9d4d-5a3c6b6f0a02");
-static const char local_xml[] =
-    MODULE_XML("ReplayLocalDevice", "DevicePort", "DeviceID", "9e0c1f9a-5d0f-4a57-9d4d-5a3c6b6f0a03");
-static const char stream_xml[] =
-    MODULE_XML("ReplayStream", "StreamPort", "StreamID", "9e0c1f9a-5d0f-4a57-9d4d-5a3c6b6f0a04");
 
 struct port {
     struct device *remote; /* NULL for the host's own modules */
@@ -44,6 +43,9 @@ struct port {
     const char *file;
     const char *xml;
     size_t xml_bytes;
+    _Atomic uint32_t *setting; /* the one number that the module lets its client choose; NULL for none */
+    uint32_t setting_limit;
+    bool is_locked;
 };
 
 static GC_ERROR describe(void *handle, struct port *port) {
@@ -51,24 +53,30 @@ static GC_ERROR describe(void *handle, struct port *port) {
     switch (module != NULL ? module->kind : ANY_MODULE) {
     case SYSTEM:
         *port = (struct port){NULL, PRODUCER_ID, "TLSystem", "TLPort", "replay_system.xml", system_xml,
-                              sizeof system_xml - 1};
+                              sizeof system_xml - 1, NULL, 0, true};
         return GC_ERR_SUCCESS;
     case INTERFACE:
         *port = (struct port){NULL, INTERFACE_ID, "TLInterface", "InterfacePort", "replay_interface.xml", interface_xml,
-                              sizeof interface_xml - 1};
+                              sizeof interface_xml - 1, NULL, 0, true};
         return GC_ERR_SUCCESS;
-    case DEVICE:
-        *port = (struct port){NULL, ((struct device *)module)->listing.serial, "TLDevice", "DevicePort",
-                              "replay_local_device.xml", local_xml, sizeof local_xml - 1};
+    case DEVICE: {
+        struct device *device = (struct device *)module;
+        *port = (struct port){NULL, device->listing.serial, "TLDevice", "DevicePort", "replay_local_device.xml",
+                              local_device_xml, (size_t)(local_device_xml_end - local_device_xml),
+                              &device->event_notification, 1, false};
         return GC_ERR_SUCCESS;
-    case STREAM:
+    }
+    case STREAM: {
+        const struct stream *stream = (struct stream *)module;
         *port = (struct port){NULL, STREAM_ID, "TLDataStream", "StreamPort", "replay_stream.xml", stream_xml,
-                              sizeof stream_xml - 1};
+                              (size_t)(stream_xml_end - stream_xml), &stream->device->file.header->buffer_handling,
+                              NEWEST_ONLY, stream->is_running};
         return GC_ERR_SUCCESS;
+    }
     case REMOTE_DEVICE: {
         struct device *device = (struct device *)((char *)module - offsetof(struct device, remote));
         *port = (struct port){device, device->listing.serial, "Device", "Device", "replay_device.xml", device_xml,
-                              (size_t)(device_xml_end - device_xml)};
+                              (size_t)(device_xml_end - device_xml), NULL, 0, false};
         return GC_ERR_SUCCESS;
     }
     default:
@@ -76,12 +84,31 @@ static GC_ERROR describe(void *handle, struct port *port) {
     }
 }
 
-static GC_ERROR read_id(const struct port *port, uint64_t address, void *target, size_t size) {
-    if (address != 0 || size > CAMERA_NAME_BYTES)
-        return fail(GC_ERR_INVALID_ADDRESS, "no register of %zu bytes at 0x%" PRIx64, size, address);
+static GC_ERROR bad_address(uint64_t address, size_t size) {
+    return fail(GC_ERR_INVALID_ADDRESS, "no register of %zu bytes at 0x%" PRIx64, size, address);
+}
+
+static GC_ERROR read_local(const struct port *port, uint64_t address, void *target, size_t size) {
     char text[CAMERA_NAME_BYTES] = {0};
+    uint32_t value = port->setting != NULL ? atomic_load(port->setting) : 0;
+    if (address == SETTING_ADDRESS && port->setting != NULL && size == sizeof value) {
+        memcpy(target, &value, size);
+        return GC_ERR_SUCCESS;
+    }
+    if (address != 0 || size > sizeof text) return bad_address(address, size);
     memcpy(text, port->id, strlen(port->id));
     memcpy(target, text, size);
+    return GC_ERR_SUCCESS;
+}
+
+static GC_ERROR write_local(const struct port *port, uint64_t address, const void *source, size_t size) {
+    uint32_t value;
+    if (address != SETTING_ADDRESS || port->setting == NULL || size != sizeof value) return bad_address(address, size);
+    if (port->is_locked) return fail(GC_ERR_ACCESS_DENIED, "locked while the stream runs");
+    memcpy(&value, source, sizeof value);
+    if (value > port->setting_limit) return fail(GC_ERR_INVALID_VALUE, "%u is not one of the values", value);
+    atomic_store(port->setting, value);
+    producer_changed();
     return GC_ERR_SUCCESS;
 }
 
@@ -106,7 +133,7 @@ static GC_ERROR read_port(void *handle, uint64_t address, void *target, size_t *
     }
     if (port.remote != NULL) take_time(port.remote);
     return port.remote != NULL ? registers_read(port.remote, address, target, *size)
-                               : read_id(&port, address, target, *size);
+                               : read_local(&port, address, target, *size);
 }
 
 static GC_ERROR write_port(void *handle, uint64_t address, const void *source, const size_t *size) {
@@ -114,7 +141,7 @@ static GC_ERROR write_port(void *handle, uint64_t address, const void *source, c
     GC_ERROR code = describe(handle, &port);
     if (code != GC_ERR_SUCCESS) return code;
     if (source == NULL || size == NULL) return fail(GC_ERR_INVALID_PARAMETER, "buffer and size must not be NULL");
-    if (port.remote == NULL) return fail(GC_ERR_ACCESS_DENIED, "the port '%s' is read-only", port.name);
+    if (port.remote == NULL) return write_local(&port, address, source, *size);
     take_time(port.remote);
     code = device_check(port.remote);
     return code == GC_ERR_SUCCESS ? registers_write(port.remote, address, source, *size) : code;
@@ -139,7 +166,7 @@ static GC_ERROR get_info(void *handle, PORT_INFO_CMD command, struct answer answ
     case PORT_INFO_ACCESS_READ:
         return answer_bool8(answer, true);
     case PORT_INFO_ACCESS_WRITE:
-        return answer_bool8(answer, port.remote != NULL);
+        return answer_bool8(answer, port.remote != NULL || port.setting != NULL);
     case PORT_INFO_BIG_ENDIAN:
     case PORT_INFO_ACCESS_NA:
     case PORT_INFO_ACCESS_NI:

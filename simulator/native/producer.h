@@ -7,8 +7,6 @@
 #ifndef REPLAY_PRODUCER_H
 #define REPLAY_PRODUCER_H
 
-#include "camera_file.h"
-#include "gentl.h"
 #include "registers.h"
 
 #include <pthread.h>
@@ -21,6 +19,8 @@
 #define PRODUCER_ID "replay.cti"
 #define INTERFACE_ID "replay"
 #define STREAM_ID "stream0"
+
+#define EVENT_ID_DEVICE_LOST 0x9001u /* as in local_device.xml */
 
 #define MAX_CAMERAS 32
 #define PATH_BYTES 1024
@@ -73,6 +73,7 @@ struct device {
     uint32_t link_epoch;
     struct registers registers;
     struct stream *stream; /* NULL when closed */
+    _Atomic uint32_t event_notification; /* 1 = a loss is told by EVENT_MODULE */
 
     bool is_exposing;
     bool trigger_pending;
@@ -85,9 +86,11 @@ struct device {
 enum buffer_state { BUFFER_IDLE, BUFFER_QUEUED, BUFFER_ACQUIRING, BUFFER_DELIVERED };
 
 struct frame {
-    uint64_t id;
+    uint64_t id;          /* as the transport layer counts */
+    uint64_t exposure_id; /* as the camera does */
     uint64_t timestamp_ns;
-    size_t filled_bytes;
+    size_t filled_bytes; /* chunks included */
+    uint32_t chunks;     /* a bit for each enum chunk in the buffer */
     uint32_t pixel_format;
     uint32_t x_px, y_px, width_px, height_px, delivered_rows;
     bool is_present; /* a frame was written since the buffer was announced */
@@ -163,6 +166,7 @@ struct answer {
     void *buffer;
     size_t *size;
 };
+GC_ERROR answer_bytes(struct answer answer, INFO_DATATYPE type, const void *value, size_t bytes);
 GC_ERROR answer_string(struct answer answer, const char *text);
 GC_ERROR answer_bool8(struct answer answer, bool value);
 GC_ERROR answer_int32(struct answer answer, int32_t value);

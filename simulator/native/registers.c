@@ -4,14 +4,11 @@
 
 #include <string.h>
 
-union value {
-    int64_t integer;
-    double real;
-};
+enum user_set { USER_SET_DEFAULT, USER_SET_0 };
 
-void registers_reset(struct device *device) {
-    const struct camera_header *header = device->file.header;
-    device->registers = (struct registers){
+static struct camera_settings user_set(const struct camera_header *header, uint32_t number) {
+    if (number == USER_SET_0 && header->user_set_is_saved) return header->user_set;
+    return (struct camera_settings){
         .region = {.width_px = header->width, .height_px = header->height},
         .pixel_format = header->pixel_format,
         .frame_rate_hz = 30.0,
@@ -19,58 +16,90 @@ void registers_reset(struct device *device) {
     };
 }
 
+void registers_reset(struct device *device) {
+    const struct camera_header *header = device->file.header;
+    device->registers = (struct registers){.settings = user_set(header, header->user_set_default)};
+}
+
+double exposure_us(const struct device *device) {
+    const struct camera_settings *settings = &device->registers.settings;
+    uint32_t automatic_us = atomic_load(&device->file.header->auto_exposure_us);
+    return settings->exposure_is_automatic && automatic_us != 0 ? automatic_us : settings->exposure_us;
+}
+
+uint32_t chunks_enabled(const struct registers *registers) {
+    return registers->settings.chunk_mode_is_active ? registers->settings.chunks : 0;
+}
+
+size_t chunk_bytes(uint32_t chunks) { return sizeof(union value) * (size_t)__builtin_popcount(chunks); }
+
 uint64_t payload_bytes(const struct registers *registers) {
-    return (uint64_t)registers->region.height_px * row_bytes(registers->pixel_format, registers->region.width_px);
+    const struct camera_settings *settings = &registers->settings;
+    return settings->region.height_px * row_bytes(settings->pixel_format, settings->region.width_px) +
+           chunk_bytes(chunks_enabled(registers));
 }
 
 static union value integer(uint64_t value) { return (union value){.integer = (int64_t)value}; }
 
 static union value read_number(const struct device *device, enum register_index index) {
     const struct registers *registers = &device->registers;
+    const struct camera_settings *settings = &registers->settings;
     const struct camera_header *header = device->file.header;
     switch (index) {
     case REGISTER_WIDTH:
-        return integer(registers->region.width_px);
+        return integer(settings->region.width_px);
     case REGISTER_HEIGHT:
-        return integer(registers->region.height_px);
+        return integer(settings->region.height_px);
     case REGISTER_OFFSET_X:
-        return integer(registers->region.x_px);
+        return integer(settings->region.x_px);
     case REGISTER_OFFSET_Y:
-        return integer(registers->region.y_px);
+        return integer(settings->region.y_px);
     case REGISTER_SENSOR_WIDTH:
         return integer(header->width);
     case REGISTER_SENSOR_HEIGHT:
         return integer(header->height);
     case REGISTER_PIXEL_FORMAT:
-        return integer(registers->pixel_format);
+        return integer(settings->pixel_format);
     case REGISTER_IS_COLOUR:
         return integer(header->pixel_format == PFNC_RGB8);
     case REGISTER_PAYLOAD_SIZE:
         return integer(payload_bytes(registers));
     case REGISTER_FRAME_RATE:
-        return (union value){.real = registers->frame_rate_hz};
+        return (union value){.real = settings->frame_rate_hz};
     case REGISTER_EXPOSURE_TIME:
-        return (union value){.real = registers->exposure_us};
+        return (union value){.real = exposure_us(device)};
     case REGISTER_GAIN:
-        return (union value){.real = registers->gain_db};
+        return (union value){.real = settings->gain_db};
     case REGISTER_TRIGGER_MODE:
-        return integer(registers->trigger_is_on);
+        return integer(settings->trigger_is_on);
     case REGISTER_TRIGGER_SOURCE:
-        return integer(registers->trigger_source);
+        return integer(settings->trigger_source);
     case REGISTER_TRIGGER_ACTIVATION:
-        return integer(registers->trigger_on_falling_edge);
+        return integer(settings->trigger_on_falling_edge);
     case REGISTER_TIMESTAMP_LATCH_VALUE:
         return integer(registers->latched_ns);
     case REGISTER_TEMPERATURE:
         return (union value){.real = 45.0};
+    case REGISTER_USER_SET_SELECTOR:
+        return integer(registers->user_set_selector);
+    case REGISTER_USER_SET_DEFAULT:
+        return integer(header->user_set_default);
+    case REGISTER_EXPOSURE_AUTO:
+        return integer(settings->exposure_is_automatic);
+    case REGISTER_CHUNK_MODE_ACTIVE:
+        return integer(settings->chunk_mode_is_active);
+    case REGISTER_CHUNK_SELECTOR:
+        return integer(registers->chunk_selector);
+    case REGISTER_CHUNK_ENABLE:
+        return integer(settings->chunks >> registers->chunk_selector & 1u);
     case REGISTER_ACQUISITION_MODE: /* Continuous is the only one */
     case REGISTER_TRIGGER_SELECTOR: /* FrameStart is the only one */
     case REGISTER_ACQUISITION_START:
     case REGISTER_ACQUISITION_STOP:
     case REGISTER_TRIGGER_SOFTWARE:
     case REGISTER_TIMESTAMP_LATCH:
-    case REGISTER_USER_SET_SELECTOR: /* Default is the only one */
     case REGISTER_USER_SET_LOAD:
+    case REGISTER_USER_SET_SAVE:
     case REGISTER_COUNT:
         break;
     }
@@ -92,12 +121,7 @@ static GC_ERROR set_real(double *target, double value, double minimum, double ma
     return GC_ERR_SUCCESS;
 }
 
-static GC_ERROR set_flag(bool *target, int64_t value) {
-    uint32_t flag = 0;
-    GC_ERROR code = set_integer(&flag, value, 0, 1);
-    if (code == GC_ERR_SUCCESS) *target = flag != 0;
-    return code;
-}
+static GC_ERROR set_flag(uint32_t *target, int64_t value) { return set_integer(target, value, 0, 1); }
 
 static GC_ERROR set_offset(uint32_t *target, int64_t value, uint32_t sensor_px, uint32_t size_px) {
     /* Steps of two keep the colour filter's phase. */
@@ -109,21 +133,22 @@ static GC_ERROR set_pixel_format(struct device *device, int64_t value) {
     if (value < 0 || value > UINT32_MAX ||
         !has_format((uint32_t)value, device->file.header->pixel_format == PFNC_RGB8))
         return fail(GC_ERR_INVALID_VALUE, "this camera has no pixel format 0x%llx", (unsigned long long)value);
-    device->registers.pixel_format = (uint32_t)value;
+    device->registers.settings.pixel_format = (uint32_t)value;
     return GC_ERR_SUCCESS;
 }
 
-static GC_ERROR set_trigger_source(struct registers *registers, int64_t value) {
-    bool by_line = false;
-    GC_ERROR code = set_flag(&by_line, value);
-    if (code == GC_ERR_SUCCESS) registers->trigger_source = by_line ? TRIGGER_BY_LINE0 : TRIGGER_BY_SOFTWARE;
+static GC_ERROR enable_chunk(struct registers *registers, int64_t value) {
+    uint32_t enabled = 0;
+    GC_ERROR code = set_flag(&enabled, value);
+    uint32_t others = registers->settings.chunks & ~(1u << registers->chunk_selector);
+    if (code == GC_ERR_SUCCESS) registers->settings.chunks = others | enabled << registers->chunk_selector;
     return code;
 }
 
 /* What decides the size of a frame. */
 static GC_ERROR write_format(struct device *device, enum register_index index, int64_t value) {
     const struct camera_header *header = device->file.header;
-    struct region *region = &device->registers.region;
+    struct region *region = &device->registers.settings.region;
     if (device->registers.is_acquiring) return fail(GC_ERR_ACCESS_DENIED, "locked while the camera acquires");
     switch (index) {
     case REGISTER_WIDTH:
@@ -134,21 +159,42 @@ static GC_ERROR write_format(struct device *device, enum register_index index, i
         return set_offset(&region->x_px, value, header->width, region->width_px);
     case REGISTER_OFFSET_Y:
         return set_offset(&region->y_px, value, header->height, region->height_px);
+    case REGISTER_CHUNK_MODE_ACTIVE:
+        return set_flag(&device->registers.settings.chunk_mode_is_active, value);
+    case REGISTER_CHUNK_ENABLE:
+        return enable_chunk(&device->registers, value);
     default:
         return set_pixel_format(device, value);
     }
 }
 
 static GC_ERROR load_user_set(struct device *device) {
-    if (device->registers.is_acquiring) return fail(GC_ERR_ACCESS_DENIED, "locked while the camera acquires");
-    registers_reset(device);
+    struct registers *registers = &device->registers;
+    if (registers->is_acquiring) return fail(GC_ERR_ACCESS_DENIED, "locked while the camera acquires");
+    registers->settings = user_set(device->file.header, registers->user_set_selector);
     return GC_ERR_SUCCESS;
+}
+
+static GC_ERROR save_user_set(struct device *device) {
+    struct camera_header *header = device->file.header;
+    if (device->registers.user_set_selector == USER_SET_DEFAULT)
+        return fail(GC_ERR_ACCESS_DENIED, "the factory's user set cannot be changed");
+    header->user_set = device->registers.settings;
+    header->user_set_is_saved = true;
+    return GC_ERR_SUCCESS;
+}
+
+static GC_ERROR set_exposure(struct camera_settings *settings, double value) {
+    if (settings->exposure_is_automatic) return fail(GC_ERR_ACCESS_DENIED, "locked while ExposureAuto is on");
+    return set_real(&settings->exposure_us, value, 10.0, 1000000.0);
 }
 
 static GC_ERROR execute(struct device *device, enum register_index index) {
     switch (index) {
     case REGISTER_USER_SET_LOAD:
         return load_user_set(device);
+    case REGISTER_USER_SET_SAVE:
+        return save_user_set(device);
     case REGISTER_ACQUISITION_START:
         sensor_start(device);
         return GC_ERR_SUCCESS;
@@ -166,6 +212,7 @@ static GC_ERROR execute(struct device *device, enum register_index index) {
 
 static GC_ERROR write_number(struct device *device, enum register_index index, union value value) {
     struct registers *registers = &device->registers;
+    struct camera_settings *settings = &registers->settings;
     uint32_t only_one;
     switch (index) {
     case REGISTER_WIDTH:
@@ -173,23 +220,33 @@ static GC_ERROR write_number(struct device *device, enum register_index index, u
     case REGISTER_OFFSET_X:
     case REGISTER_OFFSET_Y:
     case REGISTER_PIXEL_FORMAT:
+    case REGISTER_CHUNK_MODE_ACTIVE:
+    case REGISTER_CHUNK_ENABLE:
         return write_format(device, index, value.integer);
     case REGISTER_ACQUISITION_MODE:
     case REGISTER_TRIGGER_SELECTOR:
-    case REGISTER_USER_SET_SELECTOR:
         return set_integer(&only_one, value.integer, 0, 0);
+    case REGISTER_USER_SET_SELECTOR:
+        return set_flag(&registers->user_set_selector, value.integer);
+    case REGISTER_USER_SET_DEFAULT:
+        return set_flag(&device->file.header->user_set_default, value.integer);
+    case REGISTER_CHUNK_SELECTOR:
+        return set_integer(&registers->chunk_selector, value.integer, 0, CHUNK_COUNT - 1);
     case REGISTER_FRAME_RATE:
-        return set_real(&registers->frame_rate_hz, value.real, 0.1, 2000.0);
+        return set_real(&settings->frame_rate_hz, value.real, 0.1, 2000.0);
     case REGISTER_EXPOSURE_TIME:
-        return set_real(&registers->exposure_us, value.real, 10.0, 1000000.0);
+        return set_exposure(settings, value.real);
+    case REGISTER_EXPOSURE_AUTO:
+        return set_flag(&settings->exposure_is_automatic, value.integer);
     case REGISTER_GAIN:
-        return set_real(&registers->gain_db, value.real, 0.0, 24.0);
+        return set_real(&settings->gain_db, value.real, 0.0, 24.0);
     case REGISTER_TRIGGER_MODE:
-        return set_flag(&registers->trigger_is_on, value.integer);
+        return set_flag(&settings->trigger_is_on, value.integer);
     case REGISTER_TRIGGER_SOURCE:
-        return set_trigger_source(registers, value.integer);
+        return set_flag(&settings->trigger_source, value.integer);
     case REGISTER_TRIGGER_ACTIVATION:
-        return set_flag(&registers->trigger_on_falling_edge, value.integer);
+        return set_flag(&settings->trigger_on_falling_edge, value.integer);
+    case REGISTER_USER_SET_SAVE:
     case REGISTER_ACQUISITION_START:
     case REGISTER_ACQUISITION_STOP:
     case REGISTER_TRIGGER_SOFTWARE:

@@ -3,11 +3,8 @@
 #ifndef REPLAY_REGISTERS_H
 #define REPLAY_REGISTERS_H
 
+#include "camera_file.h"
 #include "gentl.h"
-#include "render.h"
-
-#include <stdbool.h>
-#include <stdint.h>
 
 #define STRINGS_ADDRESS 0x1000u /* four of CAMERA_NAME_BYTES */
 #define NUMBERS_ADDRESS 0x2000u
@@ -40,27 +37,39 @@ enum register_index {
     REGISTER_TEMPERATURE,
     REGISTER_USER_SET_SELECTOR,
     REGISTER_USER_SET_LOAD,
+    REGISTER_USER_SET_SAVE,
+    REGISTER_USER_SET_DEFAULT,
+    REGISTER_EXPOSURE_AUTO,
+    REGISTER_CHUNK_MODE_ACTIVE,
+    REGISTER_CHUNK_SELECTOR,
+    REGISTER_CHUNK_ENABLE,
     REGISTER_COUNT
 };
 
 enum trigger_source { TRIGGER_BY_SOFTWARE = 0, TRIGGER_BY_LINE0 = 1 };
 
+/* ChunkSelector; a chunk's ChunkID in device.xml is one more. Each is a number of 8 bytes. */
+enum chunk { CHUNK_FRAME_ID, CHUNK_TIMESTAMP, CHUNK_EXPOSURE_TIME, CHUNK_GAIN, CHUNK_COUNT };
+
+union value {
+    int64_t integer;
+    double real;
+};
+
 struct registers {
-    struct region region;
-    uint32_t pixel_format;
-    double frame_rate_hz;
-    double exposure_us;
-    double gain_db;
-    bool trigger_is_on;
-    enum trigger_source trigger_source;
-    bool trigger_on_falling_edge; /* a pulse has both edges, so this is stored and changes nothing */
+    struct camera_settings settings;
+    uint32_t user_set_selector;
+    uint32_t chunk_selector;
     uint64_t latched_ns;
     bool is_acquiring;
 };
 
 struct device;
 
-void registers_reset(struct device *device);
+void registers_reset(struct device *device); /* to the user set that is the default */
+double exposure_us(const struct device *device);
+uint32_t chunks_enabled(const struct registers *registers); /* none while the chunk mode is off */
+size_t chunk_bytes(uint32_t chunks);
 uint64_t payload_bytes(const struct registers *registers);
 GC_ERROR registers_read(struct device *device, uint64_t address, void *target, size_t size);
 GC_ERROR registers_write(struct device *device, uint64_t address, const void *source, size_t size);

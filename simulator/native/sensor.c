@@ -2,6 +2,7 @@
 #include "producer.h"
 
 #include <signal.h>
+#include <string.h>
 
 #define IDLE_POLL_NS 5000000u /* how often a changed link, stall or trigger mode is looked at */
 #define LINE_POLL_NS 500000u  /* how late a pulse on Line0 may be noticed */
@@ -16,17 +17,17 @@ static void accept_triggers(struct device *device, uint32_t count) {
 }
 
 static void look_at_line(struct device *device) {
-    const struct registers *registers = &device->registers;
+    const struct camera_settings *settings = &device->registers.settings;
     uint32_t pulses = atomic_load(&device->file.header->line0_pulses);
-    if (registers->is_acquiring && registers->trigger_is_on && registers->trigger_source == TRIGGER_BY_LINE0)
+    if (device->registers.is_acquiring && settings->trigger_is_on && settings->trigger_source == TRIGGER_BY_LINE0)
         accept_triggers(device, pulses - device->pulses_seen);
     device->pulses_seen = pulses;
 }
 
 void sensor_software_trigger(struct device *device) {
-    const struct registers *registers = &device->registers;
-    bool is_armed = registers->is_acquiring && registers->trigger_is_on && device->stream != NULL &&
-                    device->stream->is_running && registers->trigger_source == TRIGGER_BY_SOFTWARE;
+    const struct camera_settings *settings = &device->registers.settings;
+    bool is_armed = device->registers.is_acquiring && settings->trigger_is_on && device->stream != NULL &&
+                    device->stream->is_running && settings->trigger_source == TRIGGER_BY_SOFTWARE;
     if (is_armed)
         accept_triggers(device, 1);
     else
@@ -60,18 +61,18 @@ static bool wait_until(const struct stream *stream, uint64_t deadline_ns) {
 
 /* Whether to expose now; if not, when to look again at the latest. */
 static bool is_triggered(struct device *device, uint64_t *look_again_ns) {
-    const struct registers *registers = &device->registers;
+    const struct camera_settings *settings = &device->registers.settings;
     uint64_t now = now_ns();
     *look_again_ns = now + IDLE_POLL_NS;
     look_at_line(device);
-    if (!registers->is_acquiring) return false;
-    if (registers->trigger_is_on) {
-        if (registers->trigger_source == TRIGGER_BY_LINE0) *look_again_ns = now + LINE_POLL_NS;
+    if (!device->registers.is_acquiring) return false;
+    if (settings->trigger_is_on) {
+        if (settings->trigger_source == TRIGGER_BY_LINE0) *look_again_ns = now + LINE_POLL_NS;
         if (!device->trigger_pending) return false;
         device->trigger_pending = false;
     } else {
         device->trigger_pending = false;
-        uint64_t period_ns = (uint64_t)(1e9 / registers->frame_rate_hz);
+        uint64_t period_ns = (uint64_t)(1e9 / settings->frame_rate_hz);
         if (now < device->next_start_ns) {
             if (device->next_start_ns < *look_again_ns) *look_again_ns = device->next_start_ns;
             return false;
@@ -100,20 +101,37 @@ static enum frame_fate choose_fate(const struct device *device, uint64_t frame_i
 /* What the frame claims to be. */
 static struct frame stamp(const struct device *device, const struct camera_log_entry *entry, enum frame_fate fate) {
     bool has_16_bits = atomic_load(&device->file.header->frame_id_bits) == 16;
-    struct frame frame = {.id = entry->frame_id, .timestamp_ns = entry->timestamp_ns};
-    if (fate == FATE_DUPLICATE) frame.id = device->previous.frame_id;
+    struct frame frame = {.exposure_id = entry->frame_id, .timestamp_ns = entry->timestamp_ns};
+    if (fate == FATE_DUPLICATE) frame.exposure_id = device->previous.frame_id;
     if (fate == FATE_DUPLICATE) frame.timestamp_ns = device->previous.timestamp_ns;
     if (fate == FATE_STALE) frame.timestamp_ns = device->previous.timestamp_ns + STALE_STEP_NS;
-    if (has_16_bits) frame.id &= 0xFFFFu;
+    frame.id = has_16_bits ? frame.exposure_id & 0xFFFFu : frame.exposure_id;
     return frame;
 }
 
-static void read_out(struct buffer *buffer, const struct rendering *job, enum frame_fate fate) {
+/* Chunks come last, so that a frame of which a part is missing has none. */
+static void append_chunks(struct buffer *buffer, const struct rendering *job, uint32_t chunks) {
+    struct frame *frame = &buffer->frame;
+    const union value values[CHUNK_COUNT] = {
+        [CHUNK_FRAME_ID] = {.integer = (int64_t)frame->exposure_id},
+        [CHUNK_TIMESTAMP] = {.integer = (int64_t)frame->timestamp_ns},
+        [CHUNK_EXPOSURE_TIME] = {.real = job->exposure_us},
+        [CHUNK_GAIN] = {.real = job->gain_db},
+    };
+    frame->chunks = chunks;
+    for (uint32_t i = 0; i < CHUNK_COUNT; ++i) {
+        if ((chunks >> i & 1u) == 0) continue;
+        memcpy(buffer->memory + frame->filled_bytes, &values[i], sizeof values[i]);
+        frame->filled_bytes += sizeof values[i];
+    }
+}
+
+static void read_out(struct buffer *buffer, const struct rendering *job, uint32_t chunks, enum frame_fate fate) {
     const struct region *region = &job->region;
     size_t bytes = row_bytes(job->format, region->width_px);
     struct frame *frame = &buffer->frame;
     uint32_t rows = fate == FATE_INCOMPLETE ? region->height_px / 2 : region->height_px;
-    frame->is_too_large = bytes * region->height_px > buffer->bytes;
+    frame->is_too_large = bytes * region->height_px + chunk_bytes(chunks) > buffer->bytes;
     if (frame->is_too_large) rows = 0;
     uint32_t end = fate == FATE_SHORT && rows > 0 ? rows - 1 : rows;
     uint32_t tear_from = fate == FATE_TORN ? rows / 4 : end, tear_to = fate == FATE_TORN ? rows / 2 : end;
@@ -135,13 +153,29 @@ static void read_out(struct buffer *buffer, const struct rendering *job, enum fr
     render(job, memory, 0, tear_from);
     render(job, memory, tear_to, end);
     producer_lock();
+    if (end == region->height_px) append_chunks(buffer, job, chunks);
+}
+
+/* The buffer for a new frame; which frame gives way when there is none is the client's choice. */
+static struct buffer *take_buffer(struct stream *stream) {
+    struct camera_header *header = stream->device->file.header;
+    struct buffer *buffer = queue_pop(&stream->input);
+    if (buffer != NULL || atomic_load(&header->buffer_handling) == OLDEST_FIRST) return buffer;
+    buffer = queue_pop(&stream->output);
+    if (buffer != NULL) atomic_fetch_add(&header->discarded, 1);
+    return buffer;
 }
 
 static void deliver(struct stream *stream, struct buffer *buffer) {
+    struct camera_header *header = stream->device->file.header;
+    struct buffer *older;
+    while (atomic_load(&header->buffer_handling) == NEWEST_ONLY && (older = queue_pop(&stream->output)) != NULL) {
+        queue_push(&stream->input, older, BUFFER_QUEUED);
+        atomic_fetch_add(&header->discarded, 1);
+    }
     buffer->is_new = true;
     queue_push(&stream->output, buffer, BUFFER_DELIVERED);
     stream->delivered += 1;
-    struct camera_header *header = stream->device->file.header;
     atomic_fetch_add(&header->delivered, 1);
     if (buffer->frame.is_incomplete) atomic_fetch_add(&header->incomplete, 1);
     producer_changed();
@@ -160,10 +194,10 @@ static void take_frame(struct stream *stream) {
     struct rendering job = {.source = device->file.images + shown * header->image_bytes,
                             .source_format = header->pixel_format,
                             .source_width_px = header->width,
-                            .format = device->registers.pixel_format,
-                            .region = device->registers.region,
-                            .exposure_us = device->registers.exposure_us,
-                            .gain_db = device->registers.gain_db};
+                            .format = device->registers.settings.pixel_format,
+                            .region = device->registers.settings.region,
+                            .exposure_us = exposure_us(device),
+                            .gain_db = device->registers.settings.gain_db};
     uint64_t exposed_ns = entry.timestamp_ns + (uint64_t)(job.exposure_us * 1e3);
     uint64_t pixels = (uint64_t)job.region.width_px * job.region.height_px;
     stream->started += 1;
@@ -175,10 +209,10 @@ static void take_frame(struct stream *stream) {
     device->is_exposing = false;
     if (!goes_on) return;
 
-    struct buffer *buffer = fate == FATE_DROPPED ? NULL : queue_pop(&stream->input);
+    struct buffer *buffer = fate == FATE_DROPPED ? NULL : take_buffer(stream);
     if (buffer != NULL) {
         buffer->frame = stamp(device, &entry, fate);
-        read_out(buffer, &job, fate);
+        read_out(buffer, &job, chunks_enabled(&device->registers), fate);
     }
     if (!wait_until(stream, exposed_ns + pixels * READOUT_NS_PER_PIXEL)) {
         if (buffer != NULL) queue_push(&stream->input, buffer, BUFFER_QUEUED);

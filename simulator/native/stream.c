@@ -117,7 +117,7 @@ static GC_ERROR answer_stream(const struct stream *stream, STREAM_INFO_CMD comma
     case STREAM_INFO_TLTYPE:
         return answer_string(answer, PRODUCER_TLTYPE);
     case STREAM_INFO_NUM_CHUNKS_MAX:
-        return answer_size(answer, 0);
+        return answer_size(answer, CHUNK_COUNT);
     case STREAM_INFO_BUF_ANNOUNCE_MIN:
         return answer_size(answer, 1);
     case STREAM_INFO_BUF_ALIGNMENT:

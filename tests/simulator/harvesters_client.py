@@ -11,7 +11,12 @@ import sys
 import time
 from typing import Any
 
+from genicam import genapi, gentl
 from harvesters.core import Callback, Harvester, ImageAcquirer, ParameterKey, ParameterSet
+
+CHUNKS = ("FrameID", "Timestamp", "ExposureTime", "Gain")
+DEVICE_LOST = ("EventDeviceLost", "EventDeviceLostTimestamp")
+RO = genapi.EAccessMode.RO
 
 
 class CountIncomplete(Callback):
@@ -79,6 +84,13 @@ class Client:
         # raw_buffer is the memory itself: without a copy it changes when the buffer is queued again.
         frame["bytes"] = bytes(memoryview(buffer.raw_buffer)[: buffer.size_filled])
         frame["is_image_present"] = buffer.contains_image()
+        frame["chunk_bytes"] = buffer.delivered_chunk_payload_size
+        chunks = {name: self._node(serial, f"Chunk{name}") for name in CHUNKS}
+        # harvesters attached those of this buffer; attached ones of an earlier buffer stay if it has none.
+        has_chunks = buffer.is_containing_chunk_data()
+        frame["chunks"] = {
+            name: node.value for name, node in chunks.items() if has_chunks and node.get_access_mode() == RO
+        }
         buffer.parent.queue_buffer(buffer)
         return frame
 
@@ -95,6 +107,19 @@ class Client:
                 time.sleep(0.0005)
         return found
 
+    def event(self, serial: str, timeout_s: float) -> dict[str, Any] | None:
+        """The next event of the host's module for the device, read through that module's node map."""
+        acquirer = self._acquirers[serial]
+        event = acquirer._module_event_monitor_dict[acquirer.device]
+        try:
+            event.update_event_data(int(timeout_s * 1e3))
+        except gentl.TimeoutException:
+            return None
+        nodes = acquirer.device.node_map
+        adapter = genapi.EventAdapterGeneric(nodes.pointer)  # the message lasts as long as it does
+        adapter.deliver_message(event.optional_data, event.event_id)
+        return {"id": event.event_id} | {name: nodes.get_node(name).value for name in DEVICE_LOST}
+
     def incomplete_count(self) -> int:
         return self._incomplete.count
 
@@ -105,7 +130,11 @@ class Client:
         self._acquirers.pop(serial).destroy()
 
     def _node(self, serial: str, feature: str) -> Any:
-        return self._acquirers[serial].remote_device.node_map.get_node(feature)
+        """Of the camera, or of the host's module before the colon: "device:EventNotification"."""
+        module, _, name = feature.rpartition(":")
+        acquirer = self._acquirers[serial]
+        modules = {"": acquirer.remote_device, "device": acquirer.device, "stream": acquirer.data_streams[0]}
+        return modules[module].node_map.get_node(name)
 
 
 def main() -> None:

@@ -21,7 +21,8 @@
     X(TLClose) X(TLOpenInterface) X(TLUpdateInterfaceList) X(IFClose) X(IFUpdateDeviceList) X(IFGetNumDevices)       \
     X(IFGetDeviceID) X(IFOpenDevice) X(DevClose) X(DevGetPort) X(DevOpenDataStream) X(DSClose) X(DSAnnounceBuffer)   \
     X(DSAllocAndAnnounceBuffer) X(DSQueueBuffer) X(DSFlushQueue) X(DSRevokeBuffer) X(DSStartAcquisition)             \
-    X(DSStopAcquisition) X(DSGetBufferInfo) X(DSGetBufferID) X(DSGetNumBufferParts)
+    X(DSStopAcquisition) X(DSGetBufferInfo) X(DSGetBufferChunkData) X(DSGetBufferID) X(DSGetNumBufferParts)          \
+    X(EventGetDataInfo)
 
 static struct {
 #define MEMBER(name) __typeof__(name) *name;
@@ -40,6 +41,7 @@ static struct {
 #define CHECK(condition) EXPECT(1, (condition) ? 1 : 0)
 
 #define BUFFERS 4
+#define SETTING_ADDRESS 0x100u /* of the host's modules: EventNotification, StreamBufferHandlingMode */
 
 struct session {
     DEV_HANDLE device;
@@ -67,6 +69,36 @@ static void write_real(const struct session *session, enum register_index index,
     OK(gentl.GCWritePort(session->port, NUMBERS_ADDRESS + 8u * (unsigned)index, &value, &size));
 }
 
+static GC_ERROR write_setting(PORT_HANDLE module, uint32_t value) {
+    size_t size = sizeof value;
+    return gentl.GCWritePort(module, SETTING_ADDRESS, &value, &size);
+}
+
+static void enable_chunks(const struct session *session) {
+    OK(write_number(session, REGISTER_CHUNK_MODE_ACTIVE, 1));
+    for (int chunk = 0; chunk < CHUNK_COUNT; ++chunk) {
+        OK(write_number(session, REGISTER_CHUNK_SELECTOR, chunk));
+        OK(write_number(session, REGISTER_CHUNK_ENABLE, 1));
+    }
+    EXPECT(GC_ERR_INVALID_VALUE, write_number(session, REGISTER_CHUNK_SELECTOR, CHUNK_COUNT));
+}
+
+/* Those of a complete frame lie one behind the other at the end of what was filled. */
+static void check_chunks(const struct session *session, BUFFER_HANDLE buffer, bool is_complete) {
+    SINGLE_CHUNK_DATA chunks[CHUNK_COUNT];
+    size_t count = 1, filled = 0, size = sizeof filled;
+    OK(gentl.DSGetBufferInfo(session->stream, buffer, BUFFER_INFO_SIZE_FILLED, NULL, &filled, &size));
+    OK(gentl.DSGetBufferChunkData(session->stream, buffer, NULL, &count));
+    CHECK(count == CHUNK_COUNT || count == 0);
+    if (count == 0) return;
+    CHECK(is_complete);
+    count = 1;
+    EXPECT(GC_ERR_BUFFER_TOO_SMALL, gentl.DSGetBufferChunkData(session->stream, buffer, chunks, &count));
+    count = CHUNK_COUNT;
+    OK(gentl.DSGetBufferChunkData(session->stream, buffer, chunks, &count));
+    for (size_t i = 0; i < count; ++i) CHECK((size_t)chunks[i].ChunkOffset == filled - (count - i) * sizeof(union value));
+}
+
 /* The pixel format is the camera's first one when `format` is 0. */
 static struct session open_with_format(IF_HANDLE interface, const char *serial, int64_t format) {
     struct session session = {0};
@@ -77,6 +109,7 @@ static struct session open_with_format(IF_HANDLE interface, const char *serial, 
     OK(gentl.DevOpenDataStream(session.device, "stream0", &session.stream));
     OK(gentl.GCRegisterEvent(session.stream, EVENT_NEW_BUFFER, &session.event));
     if (format != 0) OK(write_number(&session, REGISTER_PIXEL_FORMAT, format));
+    enable_chunks(&session);
     size_t bytes = (size_t)read_number(&session, REGISTER_PAYLOAD_SIZE);
     session.memory = malloc(bytes * (BUFFERS - 2));
     CHECK(session.memory != NULL);
@@ -101,6 +134,8 @@ static void start(const struct session *session) {
     EXPECT(GC_ERR_RESOURCE_IN_USE, gentl.DSStartAcquisition(session->stream, 0, GENTL_INFINITE));
     OK(write_number(session, REGISTER_ACQUISITION_START, 1));
     EXPECT(GC_ERR_ACCESS_DENIED, write_number(session, REGISTER_WIDTH, 8));
+    EXPECT(GC_ERR_ACCESS_DENIED, write_number(session, REGISTER_CHUNK_ENABLE, 0));
+    EXPECT(GC_ERR_ACCESS_DENIED, write_setting(session->stream, OLDEST_FIRST));
 }
 
 static GC_ERROR wait_for(EVENT_HANDLE event, BUFFER_HANDLE *buffer, uint64_t timeout_ms) {
@@ -123,6 +158,7 @@ static void take_frames(const struct session *session, int frames) {
         OK(gentl.DSGetBufferInfo(session->stream, buffer, BUFFER_INFO_IS_INCOMPLETE, NULL, &incomplete, &flag_bytes));
         CHECK(timestamp > last_timestamp);
         CHECK(incomplete == (buffer == session->buffers[BUFFERS - 1]));
+        check_chunks(session, buffer, !incomplete);
         last_timestamp = timestamp;
         OK(gentl.DSQueueBuffer(session->stream, buffer));
     }
@@ -228,16 +264,32 @@ static void take_every_format(IF_HANDLE interface, struct camera_header *camera)
     atomic_store(&camera->short_every, 0);
 }
 
+static void expect_notice(EVENT_HANDLE event, bool is_there) {
+    unsigned char data[64];
+    size_t size = sizeof data, id_size = sizeof(uint64_t);
+    uint64_t id = 0;
+    EXPECT(is_there ? GC_ERR_SUCCESS : GC_ERR_TIMEOUT, gentl.EventGetData(event, data, &size, 0));
+    if (!is_there) return;
+    OK(gentl.EventGetDataInfo(event, data, size, EVENT_DATA_NUMID, NULL, &id, &id_size));
+    CHECK(id == 0x9001);
+}
+
 static void lose_while_streaming(IF_HANDLE interface, struct camera_header *camera, enum camera_link how) {
     struct session session = open_session(interface, "A");
+    EVENT_HANDLE loss;
+    OK(gentl.GCRegisterEvent(session.device, EVENT_MODULE, &loss));
+    OK(write_setting(session.device, 1));
     start(&session);
     take_frames(&session, 3);
+    expect_notice(loss, false);
     atomic_fetch_add(&camera->link_epoch, 1);
     atomic_store(&camera->link, how);
     BUFFER_HANDLE buffer;
     GC_ERROR code;
     while ((code = wait_for(session.event, &buffer, 50)) == GC_ERR_SUCCESS) continue;
-    EXPECT(how == LINK_SILENT ? GC_ERR_TIMEOUT : GC_ERR_ABORT, code);
+    EXPECT(how == LINK_OFFLINE ? GC_ERR_ABORT : GC_ERR_TIMEOUT, code);
+    expect_notice(loss, how != LINK_SILENT);
+    expect_notice(loss, false);
     EXPECT(GC_ERR_IO, write_number(&session, REGISTER_ACQUISITION_STOP, 1));
     CHECK(count_devices(interface) == 1);
     DEV_HANDLE device;
@@ -263,6 +315,8 @@ static void live_once(struct camera_header *camera, bool close_all) {
     CHECK(count_devices(interface) == 2);
     for (int round = 0; round < 3; ++round) {
         struct session first = open_session(interface, "A"), other = open_session(interface, "B");
+        EXPECT(GC_ERR_INVALID_VALUE, write_setting(first.stream, NEWEST_ONLY + 1));
+        OK(write_setting(first.stream, (uint32_t)round));
         start(&first);
         start(&other);
         take_frames(&first, 12);
@@ -280,6 +334,7 @@ static void live_once(struct camera_header *camera, bool close_all) {
     take_every_format(interface, camera);
     lose_while_streaming(interface, camera, LINK_OFFLINE);
     lose_while_streaming(interface, camera, LINK_SILENT);
+    lose_while_streaming(interface, camera, LINK_LOST);
     expect_wait_to_abort(interface, false);
     expect_wait_to_abort(interface, true);
     close_at_once(interface);

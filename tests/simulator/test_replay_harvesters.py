@@ -121,15 +121,6 @@ def test_features_keep_what_is_written_within_their_limits(
         opened.set("C1", "OffsetX", 1)
 
 
-def test_a_user_set_brings_the_settings_back(opened: Any) -> None:
-    before = {name: opened.get("C1", name) for name in ("Width", "PixelFormat", "ExposureTime", "Gain", "TriggerMode")}
-    for name, value in {"Width": 20, "PixelFormat": "Mono12p", "ExposureTime": 77.0, "Gain": 3.0}.items():
-        opened.set("C1", name, value)
-    opened.set("C1", "UserSetSelector", "Default")
-    opened.execute("C1", "UserSetLoad")
-    assert {name: opened.get("C1", name) for name in before} == before | {"TriggerMode": "Off"}
-
-
 def test_a_grey_camera_has_no_colour_formats(client: Any, cameras: Path, client_error: Any) -> None:
     ReplayCamera.create(cameras, "B2", GREY)
     client.devices()
