@@ -69,6 +69,10 @@ class GenicamConfig(_Section):
     features: dict[str, FeatureValue] = Field(
         default_factory=dict, description="GenICam features, written in this order and read back"
     )
+    chunk_data: bool = Field(
+        default=False,
+        description="have the camera tell exposure time, timestamp and frame id in each frame (ChunkModeActive)",
+    )
     ring_slots: int = Field(default=4, ge=2, le=64, description="frames in the shared-memory ring")
     frame_timeout_ms: float = Field(default=1000.0, gt=0, description="from trigger to frame")
     backoff_s: float = Field(default=0.5, gt=0, le=10, description="pause before a lost camera is looked for again")

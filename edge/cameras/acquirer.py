@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from genicam import genapi, gentl
 from harvesters.core import ParameterKey, ParameterSet
 
+from edge.cameras.chunks import FrameFacts, FrameReader, enable_chunks
 from edge.cameras.clock import ClockMap, combine, read_between
 from edge.cameras.features import find_feature, write_feature, write_features, write_trigger
 from edge.cameras.layout import ImageLayout, read_layout
 from edge.cameras.marks import memory_of, write_marks
+from edge.cameras.transport import LossNotice, keep_oldest_frames
 from edge.config import GenicamConfig, TriggerConfig
 from edge.frame import Image
 
@@ -38,6 +40,10 @@ class Acquirer:
         # harvesters installs a SIGINT handler that destroys the device; the parent decides when to end.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._nodes = self._acquirer.remote_device.node_map
+        host = self._acquirer.device
+        self._loss = LossNotice(host.node_map, self._acquirer._module_event_monitor_dict.get(host))
+        for stream in self._acquirer.data_streams:
+            keep_oldest_frames(stream.node_map)
         self._marks_buffers = False
 
     def configure(self, config: GenicamConfig, trigger: TriggerConfig) -> ImageLayout:
@@ -53,11 +59,14 @@ class Acquirer:
         write_features(self._nodes, first)
         write_trigger(self._nodes, trigger, config.features)
         write_features(self._nodes, {name: config.features[name] for name in config.features if name not in first})
+        if config.chunk_data:
+            enable_chunks(self._nodes)
         self._marks_buffers = trigger.mode != "free_run"
         return read_layout(self._nodes)
 
     def start(self) -> None:
         """Begin to acquire."""
+        self._frames = FrameReader(self._nodes)
         self._acquirer.start()
         for buffer in self._acquirer._announced_buffers:
             self._mark(memory_of(buffer))
@@ -72,6 +81,10 @@ class Acquirer:
         """Execute the software trigger."""
         self._nodes.TriggerSoftware.execute()
 
+    def is_maybe_lost(self) -> bool:
+        """Whether the producer has said, since the last call, that the device went away."""
+        return self._loss.has_come()
+
     def check_alive(self) -> None:
         """Read a register past the cache: raises when the device is gone, which else looks like a missing trigger."""
         self._nodes.Width.get_value(ignore_cache=True)
@@ -83,6 +96,10 @@ class Acquirer:
         except gentl.TimeoutException:
             return None
         return self._new_buffer.buffer
+
+    def facts(self, buffer: Any) -> FrameFacts:
+        """What is told of the frame in it."""
+        return self._frames.read(buffer)
 
     def requeue(self, buffer: Any) -> None:
         """Give the buffer back to the camera; its content changes from now on."""

@@ -101,11 +101,3 @@ def _silent_fault(buffer: Any, least_bytes: int, image_memory: Image) -> str:
     if not is_size_right:
         return "wrong_payload_size"
     return "torn_frame" if has_marks(image_memory) else ""
-
-
-def timestamp_ns(buffer: Any) -> int | None:
-    """The camera's clock at exposure, None when the producer does not tell."""
-    try:
-        return int(buffer.timestamp_ns)
-    except gentl.GenericException:
-        return None

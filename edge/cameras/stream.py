@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edge.cameras.acquirer import Acquirer
 from edge.cameras.camera import FramesMissing, TriggerFailed
 from edge.cameras.clock import CameraClock
-from edge.cameras.layout import ImageLayout, image_in, timestamp_ns
+from edge.cameras.layout import ImageLayout, image_in
 from edge.cameras.link import FrameHeader
 from edge.cameras.ring import RingGeometry, create_ring
 from edge.cameras.sequence import DUPLICATE, STALE, FrameSequence
@@ -93,7 +93,7 @@ class Stream:
             self._deliver(buffer)
         elif self._deadline_s is not None and now_s > self._deadline_s:
             self._give_up()
-        elif now_s > self._alive_at_s + HEARTBEAT_S:
+        elif self._acquirer.is_maybe_lost() or now_s > self._alive_at_s + HEARTBEAT_S:
             self._acquirer.check_alive()
             self._alive_at_s = now_s
         if now_s >= self._sign_due_s:
@@ -167,8 +167,9 @@ class Stream:
         if slot is None:  # the consumer is behind: the next frame delivered shows the gap
             self._acquirer.requeue(buffer)
             return
-        frame_id, camera_ns = int(buffer.frame_id), timestamp_ns(buffer)
-        fault = self._follow(frame_id, camera_ns, received_monotonic_ns)
+        facts = self._acquirer.facts(buffer)
+        camera_ns = facts.timestamp_ns
+        fault = self._follow(facts.frame_id, camera_ns, received_monotonic_ns)
         if fault and self._is_exposing:
             self._refused = fault
             self._ring.give_back(slot)
@@ -184,12 +185,12 @@ class Stream:
                 ring_slot=slot,
                 shape=image.shape,
                 pixel_format=self._layout.pixel_format,
-                frame_id=frame_id,
+                frame_id=facts.frame_id,
                 trigger_id=self._answered() if self._is_exposing else None,
                 timestamp_camera_ns=camera_ns,
                 received_monotonic_ns=received_monotonic_ns,
                 received_utc_ns=received_utc_ns,
-                exposure_us=self._layout.exposure_us,
+                exposure_us=self._layout.exposure_us if facts.exposure_us is None else facts.exposure_us,
                 is_complete=not image_fault,
                 fault=fault or image_fault,
                 latency_ns=latency_ns,

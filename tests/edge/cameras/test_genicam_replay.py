@@ -13,9 +13,11 @@ import pytest
 
 from edge.cameras.camera import CameraState, FrameArrived, FramesMissing, TriggerFailed
 from edge.cameras.genicam import GenicamCamera
+from edge.cameras.stream import HEARTBEAT_S
 from edge.config import GenicamConfig, TriggerConfig
 from edge.errors import CameraSetupError
 from edge.pixel_format import PixelFormat
+from simulator.camera_file import BufferHandling
 from simulator.replay import ReplayCamera
 
 MakeBench = Callable[[GenicamCamera], Any]
@@ -236,6 +238,51 @@ def test_a_lost_camera_comes_back_configured(
     np.testing.assert_array_equal(held.image, samples)
     run.camera.release(held)
     run.camera.release(frame)
+
+
+def test_a_loss_that_is_told_is_noticed_before_the_heartbeat(replay: ReplayCamera, make: Any, bench: MakeBench) -> None:
+    run = bench(make()).start()
+    noticed_s = []
+    for trigger_id in range(3):
+        run.camera.trigger(trigger_id)
+        run.camera.release(run.frame())  # the next heartbeat is due HEARTBEAT_S after it
+        began_s = time.monotonic()
+        replay.vanish(is_told=True)
+        run.wait_for_state(CameraState.LOST)
+        noticed_s.append(time.monotonic() - began_s)
+        if noticed_s[-1] < 0.8 * HEARTBEAT_S:
+            return
+        replay.online = True  # the machine was too busy
+        run.wait_for_state(CameraState.STREAM)
+    raise AssertionError(noticed_s)
+
+
+def test_frames_are_taken_in_their_order_and_none_is_given_up(
+    replay: ReplayCamera, make: Any, bench: MakeBench
+) -> None:
+    replay.buffer_handling = BufferHandling.NEWEST_ONLY
+    bench(make()).start()
+    assert replay.buffer_handling is BufferHandling.OLDEST_FIRST
+
+
+@pytest.mark.parametrize("mode", [BufferHandling.OLDEST_FIRST_OVERWRITE, BufferHandling.NEWEST_ONLY])
+def test_frames_given_up_by_the_producer_are_missing(
+    replay: ReplayCamera, make: Any, bench: MakeBench, mode: BufferHandling
+) -> None:
+    run = bench(make("free_run", features={"AcquisitionFrameRate": 2000.0, "ExposureTime": 10.0})).start()
+    replay.buffer_handling = mode  # as a producer whose mode cannot be chosen
+    deadline_s = time.monotonic() + 10
+    seen: list[int] = []
+    while run.camera.statistics.missing < 20 or replay.counters.discarded < 20:
+        assert time.monotonic() < deadline_s, replay.counters
+        frame = run.frame()
+        seen.append(frame.frame_id)
+        run.camera.release(frame)
+    gaps = [event for event in run.events if isinstance(event, FramesMissing)]
+    missing = {number for gap in gaps for number in range(gap.first_frame_id, gap.first_frame_id + gap.count)}
+    # What was lost before the first frame that came is unknown: the station's own mode keeps the first.
+    assert sorted(missing | set(seen)) == list(range(seen[0], seen[-1] + 1))
+    assert not missing & set(seen)
 
 
 def test_an_idle_camera_is_noticed_lost(replay: ReplayCamera, make: Any, bench: MakeBench) -> None:
