@@ -10,11 +10,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Literal
 
 from pydantic import ValidationError
 
 from edge.errors import TfanetEdgeError
-from edge.mqtt.link import Incoming
+from edge.events import CommandAnswered, Record, unrecorded
+from edge.mqtt.packets import Incoming
 from edge.notices import Command, CommandResult
 from edge.wire import utc_text
 
@@ -30,17 +32,25 @@ _log = logging.getLogger(__name__)
 class CommandDesk:
     """Answers commands; belongs to the thread that hands them over."""
 
-    def __init__(self, boot_id: str, send: Callable[[bytes], None], utc_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        boot_id: str,
+        send: Callable[[bytes], None],
+        utc_ns: Callable[[], int] = time.time_ns,
+        record: Record = unrecorded,
+    ) -> None:
         """Set up with no action.
 
         Args:
             boot_id: of the station.
             send: takes an encoded CommandResult.
             utc_ns: the clock.
+            record: told of each command, though not of its repetitions.
         """
         self._boot_id = boot_id
         self._send = send
         self._utc_ns = utc_ns
+        self._record = record
         self._actions: dict[str, Action] = {}
         self._answered: dict[str, tuple[float, CommandResult]] = {}
 
@@ -119,12 +129,15 @@ class CommandDesk:
     def _result(
         self, action: str, command: Command | None, *, reason: str | None, values: Mapping[str, float | str]
     ) -> CommandResult:
+        command_id = None if command is None else command.command_id
+        result: Literal["done", "refused"] = "done" if reason is None else "refused"
+        self._record(CommandAnswered(action=action, command_id=command_id, result=result, reason=reason))
         return CommandResult(
             boot_id=self._boot_id,
             ts=utc_text(self._utc_ns()),
-            command_id=None if command is None else command.command_id,
+            command_id=command_id,
             action=action,
-            result="done" if reason is None else "refused",
+            result=result,
             reason=reason,
             values=dict(values),
         )

@@ -60,7 +60,7 @@ def channels() -> list[Channel]:
         Channel("plc", topics.plc, "plc", 1, False, "flat record of the verdict, at most 256 bytes"),
         Channel("mask", topics.mask("{result_id}"), "mask", 1, False, "a mask that does not fit inline, raw bytes"),
         Channel("alarm", topics.alarm("{code}"), "alarm", 1, True, "retained while active; empty payload clears"),
-        Channel("event", topics.event, "event", 1, False, "audit trail"),
+        Channel("event", topics.event, "event", 1, False, "audit trail, one message per event"),
         Channel("metrics", topics.metrics, "metrics", 0, False, "figures"),
         Channel("commandResult", topics.command_result, "command_result", 1, False, "what became of a command"),
         Channel("replayRequest", topics.replay_request, "replay_request", 1, False, "verdicts again", "receive"),

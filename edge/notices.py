@@ -1,4 +1,4 @@
-"""What the station says beside verdicts: status, birth certificate, state, alarms, events, figures, PLC record."""
+"""What the station says beside verdicts: status, birth certificate, state, alarms, figures, PLC record."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from edge.events import Event
 from edge.manifest import Sha256
 from edge.messages import Model, Outcome, Recipe, Station, Verdict
 from edge.wire import SCHEMA_VERSION, Count, PrintableId, Reason, SchemaVersion, Text, Ulid, UtcText, Version, WireModel
@@ -92,17 +93,6 @@ class Alarm(WireModel):
     boot_id: Ulid
     ts: UtcText
     code: Text
-    reason: Reason
-
-
-class Event(WireModel):
-    """On `event`: the audit trail."""
-
-    schema_uri: Literal["urn:tfanet-edge:event:1"] = Field(default="urn:tfanet-edge:event:1", alias="schema")
-    schema_version: SchemaVersion = SCHEMA_VERSION
-    boot_id: Ulid
-    ts: UtcText
-    event: Literal["recipe_load", "threshold_change", "golden_test", "login"]
     reason: Reason
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from edge.mqtt.link import Incoming
+from edge.mqtt.packets import Incoming
 from edge.notices import ReplayRequest
 from edge.outbox import Outbox
 

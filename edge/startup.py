@@ -15,6 +15,8 @@ from pathlib import Path
 
 from ulid import ULID
 
+from edge.audit import AuditTrail
+from edge.boot_audit import audit_bundle, audited_golden_test
 from edge.bundle import Bundle, load_bundle
 from edge.cameras.camera import Camera
 from edge.cameras.folder import FolderCamera
@@ -24,7 +26,8 @@ from edge.config import FolderConfig, OutboxConfig, StationConfig, load_config
 from edge.dashboard.server import Dashboard
 from edge.engines.choice import open_engine
 from edge.engines.engine import Engine
-from edge.engines.golden import bound_ring, check_golden
+from edge.engines.golden import bound_ring
+from edge.events import Record
 from edge.journal import TriggerJournal
 from edge.messages import Model
 from edge.messages import Station as Place
@@ -65,6 +68,7 @@ def open_station(config: StationConfig, *, is_simulated: bool) -> Iterator[Stati
         reporter = _new_reporter(config, bundle, engine, is_simulated)
         topics = Topics(config.identity)
         finish_earlier_boot(journal, outbox, reporter, topics, with_plc=config.mqtt.publish_plc)
+        audit = AuditTrail(outbox, reporter.boot_id, topics.event)
         publisher = Publisher(
             config.mqtt,
             topics,
@@ -72,16 +76,22 @@ def open_station(config: StationConfig, *, is_simulated: bool) -> Iterator[Stati
             boot_id=reporter.boot_id,
             version=reporter.version,
             backlog_per_s=config.outbox.backlog_per_s,
+            record=audit.record,
         )
-        desk = _open_desk(config, publisher, topics, reporter.boot_id)
+        desk = _open_desk(config, publisher, topics, reporter.boot_id, audit.record)
         publisher.set_state(StateName.PREOPERATIONAL, "checking the engine")
         publisher.start()
         resources.callback(publisher.stop)
-        golden = check_golden(engine, bundle, config.engine.precision, ring)
-        _log.info("%d golden vectors reproduced within %.1e", golden.vectors, golden.map_error)
+        resources.callback(audit.flush)
+        audit_bundle(
+            audit, bundle, reporter.model, config.judge.min_defect_area_px, _beside(config.outbox, "thresholds")
+        )
+        audited_golden_test(audit, engine, bundle, config.engine.precision, ring)
         resources.callback(camera.stop)
         notifier = Notifier(os.environ)
-        station = Station(config, bundle, camera, engine, ring, reporter, outbox, journal, publisher, topics, notifier)
+        station = Station(
+            config, bundle, camera, engine, ring, reporter, outbox, journal, audit, publisher, topics, notifier
+        )
         desk.offer("state", lambda: _state_values(station))
         yield station
 
@@ -114,6 +124,7 @@ def open_dashboard(station: Station, config: StationConfig) -> Iterator[str]:
         identity=config.identity,
         pixel_threshold=station.bundle.manifest.pixel_threshold.value,
         config=config.dashboard,
+        record=station.audit.record,
     )
     address = dashboard.start()
     try:
@@ -134,8 +145,13 @@ def _handle(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _open_desk(config: StationConfig, publisher: Publisher, topics: Topics, boot_id: str) -> CommandDesk:
-    desk = CommandDesk(boot_id, lambda result: publisher.answer(topics.command_result, "command_result", result))
+def _open_desk(
+    config: StationConfig, publisher: Publisher, topics: Topics, boot_id: str, record: Record
+) -> CommandDesk:
+    def send(result: bytes) -> None:
+        publisher.answer(topics.command_result, "command_result", result)
+
+    desk = CommandDesk(boot_id, send, record=record)
     desk.offer("outbox", lambda: {key: float(value) for key, value in asdict(publisher.stats()).items()})
     if config.mqtt.accept_commands:
         publisher.listen(topics.command("+"), desk.receive, COMMAND_MAX_BYTES)
@@ -164,7 +180,11 @@ def _open_outbox(config: OutboxConfig) -> Outbox:
 
 
 def _open_journal(config: OutboxConfig) -> TriggerJournal:
-    return TriggerJournal(config.path.with_name(f"{config.path.name}.triggers"))
+    return TriggerJournal(_beside(config, "triggers"))
+
+
+def _beside(config: OutboxConfig, suffix: str) -> Path:
+    return config.path.with_name(f"{config.path.name}.{suffix}")
 
 
 def _new_reporter(config: StationConfig, bundle: Bundle, engine: Engine, is_simulated: bool) -> Reporter:

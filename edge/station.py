@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from dataclasses import asdict
 
+from edge.audit import AuditTrail
 from edge.bundle import Bundle
 from edge.cameras.camera import Camera, CameraState, StateChanged
 from edge.config import StationConfig
@@ -15,6 +16,7 @@ from edge.dashboard.page_state import StationStatus
 from edge.delivery import verdict_messages
 from edge.engines.engine import Engine
 from edge.errors import OutboxError
+from edge.events import CameraConnected
 from edge.journal import TriggerJournal
 from edge.mqtt.publisher import Publisher
 from edge.notices import Metrics, StateName
@@ -44,6 +46,7 @@ class Station:
         bundle: what it runs.
         topics: where it publishes.
         publisher: the connection to the broker.
+        audit: the audit trail.
         side_channel: observers attach here before `run`.
         verdicts: verdicts made durable so far, by kind.
     """
@@ -58,6 +61,7 @@ class Station:
         reporter: Reporter,
         outbox: Outbox,
         journal: TriggerJournal,
+        audit: AuditTrail,
         publisher: Publisher,
         topics: Topics,
         notifier: Notifier,
@@ -66,6 +70,7 @@ class Station:
         self.bundle = bundle
         self.topics = topics
         self.publisher = publisher
+        self.audit = audit
         self.side_channel = SideChannel()
         self.verdicts: Counter[str] = Counter()
         self._config = config
@@ -130,6 +135,7 @@ class Station:
         """One turn of the line: what the pipeline decided becomes durable, then visible."""
         for outcome in self._pipeline.step(timeout_s):
             self._deliver(outcome)
+        self.audit.flush_overdue()
         self._tell_camera_state()
         self._notifier.watchdog()
         self._send_metrics_when_due()
@@ -137,8 +143,9 @@ class Station:
     def _deliver(self, outcome: Outcome) -> None:
         info = self._camera.info
         fitted = self._reporter.compose(outcome, self.verdicts.total(), info.serial if info else "")
+        messages = verdict_messages(self.topics, fitted, with_plc=self._config.mqtt.publish_plc)
         try:
-            self._outbox.append_many(verdict_messages(self.topics, fitted, with_plc=self._config.mqtt.publish_plc))
+            self._outbox.append_many([*messages, *self.audit.take()])
         except OutboxError as error:
             self._tell(StateName.ERROR, str(error))  # retained, so it stays true until the next start succeeds
             raise
@@ -188,6 +195,7 @@ class Station:
             return
         if name is StateName.CONTINUOUS_EXECUTION and (info := self._camera.info) is not None:
             self.publisher.set_meta(self._reporter.birth_certificate(info, self.bundle.manifest_sha256))
+            self.audit.record(CameraConnected(vendor=info.vendor, model=info.model, serial=info.serial))
         self._told = (name, reason)
         self.publisher.set_state(name, reason)
         self._notifier.status(f"{name.value}: {reason}")

@@ -1,4 +1,4 @@
-"""Prints every verdict of the stations at a broker, one line each. Needs paho-mqtt only.
+"""Prints every verdict and every event of the stations at a broker, one line each. Needs paho-mqtt only.
 
 python examples/print_verdicts.py 192.168.1.10
 """
@@ -6,12 +6,13 @@ python examples/print_verdicts.py 192.168.1.10
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import ssl
 import sys
 
-from edge.consumer import BadMessage, Broker, Consumer, Missing, Ordering, Verdict
+from edge.consumer import BadMessage, Broker, Consumer, Event, Missing, Ordering, Verdict
 
 
 def main() -> None:
@@ -36,6 +37,7 @@ def main() -> None:
         on_missing=tell_missing,
         on_bad=tell_bad,
         on_notice=tell,
+        on_event=lambda event: print(event_line(event), flush=True),
     ) as consumer:
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda *_: consumer.stop())
@@ -48,6 +50,13 @@ def line(verdict: Verdict) -> str:
     why = verdict.reason or (f"{verdict.score.image:.3f}" if verdict.score else "")
     spots = f"{verdict.defects_total} defects" if verdict.defects_total else ""
     return f"{verdict.ts:%H:%M:%S} {verdict.station.path} {verdict.seq} {verdict.verdict} {why} {spots}".rstrip()
+
+
+def event_line(event: Event) -> str:
+    """Time, station, kind, and what the event says of it."""
+    often = f" ({event.count} times)" if event.count > 1 else ""
+    facts = " ".join(f"{name}={json.dumps(fact, ensure_ascii=False)}" for name, fact in event.facts.items())
+    return f"{event.ts:%H:%M:%S} {event.station} event {event.kind}{often} {facts}"
 
 
 def tell(text: str) -> None:

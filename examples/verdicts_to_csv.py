@@ -59,6 +59,7 @@ def main() -> None:
             on_bad=lambda bad: print(f"unreadable: {bad.source}: {bad.problem}", file=sys.stderr, flush=True),
             on_notice=lambda text: print(text, file=sys.stderr, flush=True),
             on_mask=save_mask if options.masks else None,
+            on_event=lambda event: print(event, file=sys.stderr, flush=True),
         ) as consumer,
     ):
         for name in (signal.SIGINT, signal.SIGTERM):

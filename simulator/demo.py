@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.arguments import share, whole_number_from
+from edge.broker_address import parse_broker_address
 from edge.bundle import load_bundle
 from edge.config import (
     DashboardConfig,
@@ -28,7 +29,7 @@ from edge.config import (
     TriggerConfig,
 )
 from edge.errors import ConfigError
-from edge.mqtt.publisher import Publisher, PublisherStats, parse_broker_address
+from edge.mqtt.publisher import Publisher, PublisherStats
 from edge.startup import open_dashboard, open_station, stop_on_signals
 from edge.wire import Topics
 from simulator.broker import embedded_broker

@@ -4,10 +4,12 @@ for verdict in Consumer(Broker("192.168.1.10", client_id="line-host")): … — 
 """
 
 from edge.consumer.bitmap import Bitmap, decode_rle
-from edge.consumer.consumer import BadMessage, Consumer, Counts
+from edge.consumer.consumer import Consumer
+from edge.consumer.events import Event, parse_event
 from edge.consumer.order import Missing, Ordering, Position, positions_after
 from edge.consumer.parsing import parse_verdict
 from edge.consumer.png import decode_png, encode_png
+from edge.consumer.reception import BadMessage, Counts
 from edge.consumer.session import Broker
 from edge.consumer.verdict import (
     Camera,
@@ -34,6 +36,7 @@ __all__ = [
     "Consumer",
     "Counts",
     "Defect",
+    "Event",
     "Evidence",
     "Mask",
     "MessageError",
@@ -52,6 +55,7 @@ __all__ = [
     "decode_png",
     "decode_rle",
     "encode_png",
+    "parse_event",
     "parse_verdict",
     "positions_after",
 ]

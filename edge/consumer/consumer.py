@@ -7,13 +7,14 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 
 from edge.consumer.bitmap import Bitmap
+from edge.consumer.events import Event, EventReader
 from edge.consumer.mask_pairs import MaskPairs
 from edge.consumer.order import Missing, Ordering, Output, Position, ReplayRequest
 from edge.consumer.parsing import parse_verdict
+from edge.consumer.reception import BadMessage, Counts
 from edge.consumer.sequencer import Sequencer
 from edge.consumer.session import Arrival, Broker, Fault, Notice, Session, Stop
 from edge.consumer.verdict import Verdict
@@ -22,38 +23,7 @@ from edge.errors import MessageError
 _WAIT_S = 0.2
 _MASK_MAX_BYTES = 1 << 20
 _MASK_TOPIC = re.compile(r"/mask/([^/]+)$")
-
-
-@dataclass(frozen=True, slots=True)
-class BadMessage:
-    """A message, or an inline mask, that breaks the published rules, and how. `source` is its topic."""
-
-    source: str
-    payload: bytes
-    problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Since the start.
-
-    Attributes:
-        verdicts: handed over.
-        repeated: dropped, since they had been handed over or held already.
-        foreign: replays that another receiver asked for.
-        bad: messages that break the published rules.
-        missing: verdicts given up, whether they came later or not.
-        requests: replays asked for.
-        waiting: verdicts that wait behind a gap at this moment.
-    """
-
-    verdicts: int = 0
-    repeated: int = 0
-    foreign: int = 0
-    bad: int = 0
-    missing: int = 0
-    requests: int = 0
-    waiting: int = 0
+_EVENT = "/event"
 
 
 def _ignore(_: object) -> None:
@@ -81,6 +51,7 @@ class Consumer:
         on_bad: Callable[[BadMessage], None] = _ignore,
         on_notice: Callable[[str], None] = _ignore,
         on_mask: Callable[[Verdict, Bitmap], None] | None = None,
+        on_event: Callable[[Event], None] | None = None,
     ) -> None:
         """Prepare; entering the context connects.
 
@@ -95,15 +66,18 @@ class Consumer:
             on_bad: told of each message that breaks the published rules.
             on_notice: told, in a few words, of what becomes of the connection.
             on_mask: given each mask with its verdict, whether it came inline or as a message of its own.
+            on_event: given each event of the audit trail, when it comes; events of unknown kinds are ignored.
 
         All of them are called by the thread that iterates; what they raise ends the iteration.
         """
         self._root = f"{prefix}/v1/"
-        kinds = ("verdict", "mask/+") if on_mask is not None else ("verdict",)
-        self._session = Session(broker, tuple(f"{self._root}{stations}/{kind}" for kind in kinds))
+        kinds = [kind for kind, hook in (("mask/+", on_mask), ("event", on_event)) if hook is not None]
+        self._session = Session(broker, tuple(f"{self._root}{stations}/{kind}" for kind in ("verdict", *kinds)))
         self._sequencer = Sequencer(ordering, resume, from_start=from_start)
         self._masks = MaskPairs()
-        self._on_missing, self._on_bad, self._on_notice, self._on_mask = on_missing, on_bad, on_notice, on_mask
+        self._events = EventReader()
+        self._on_missing, self._on_bad, self._on_notice = on_missing, on_bad, on_notice
+        self._on_mask, self._on_event = on_mask, on_event or _ignore
         self._outputs: deque[Output] = deque()
         self._in_hand: Arrival | None = None
         self._stopping = False
@@ -186,19 +160,36 @@ class Consumer:
     def _read(self, arrival: Arrival) -> None:
         topic, payload = arrival.topic, arrival.payload
         if (found := _MASK_TOPIC.search(topic)) is not None:
-            if len(payload) > _MASK_MAX_BYTES:
-                self._complain(topic, payload, MessageError(f"a mask of {len(payload)} bytes"))
-            else:
-                self._show(self._masks.add_payload(found[1], payload))
-            return
+            self._read_mask(found[1], topic, payload)
+        elif topic.endswith(_EVENT):
+            self._read_event(topic, payload)
+        else:
+            self._read_verdict(topic, payload)
+
+    def _read_mask(self, result_id: str, topic: str, payload: bytes) -> None:
+        if len(payload) > _MASK_MAX_BYTES:
+            self._complain(topic, payload, MessageError(f"a mask of {len(payload)} bytes"))
+        else:
+            self._show(self._masks.add_payload(result_id, payload))
+
+    def _read_event(self, topic: str, payload: bytes) -> None:
+        try:
+            event = self._events.read(topic.removeprefix(self._root).removesuffix(_EVENT), payload)
+        except MessageError as error:
+            self._complain(topic, payload, error)
+        else:
+            if event is not None:
+                self._on_event(event)
+
+    def _read_verdict(self, topic: str, payload: bytes) -> None:
         try:
             verdict = parse_verdict(payload)
             if topic != f"{self._root}{verdict.station.path}/verdict":
                 raise MessageError(f"a verdict of {verdict.station.path} came on '{topic}'")
         except MessageError as error:
             self._complain(topic, payload, error)
-            return
-        self._outputs += self._sequencer.accept(verdict, time.monotonic())
+        else:
+            self._outputs += self._sequencer.accept(verdict, time.monotonic())
 
     def _complain(self, source: str, payload: bytes, error: MessageError) -> None:
         self._bad += 1

@@ -29,7 +29,6 @@ from edge.errors import MessageError
 
 # Stations keep to 4096; a later minor version may add.
 MAX_BYTES = 1 << 16
-_SCHEMA = "urn:tfanet-edge:verdict:1"
 _OUTCOMES: dict[str, tuple[Outcome, int]] = {
     "OK": ("OK", 1),
     "NG": ("NG", 1),
@@ -48,6 +47,18 @@ def parse_verdict(payload: bytes) -> Verdict:
     Raises:
         MessageError: it breaks the published rules, or is of another major version; no other error, whatever the bytes.
     """
+    found = fields_of(payload, "verdict")
+    verdict = _verdict(found)
+    _check_sense(verdict)
+    return verdict
+
+
+def fields_of(payload: bytes, kind: str) -> Fields:
+    """The fields of a message of one kind.
+
+    Raises:
+        MessageError: it is no JSON object, or of another kind or major version.
+    """
     if len(payload) > MAX_BYTES:
         raise MessageError(f"the message has {len(payload)} bytes, more than {MAX_BYTES}")
     try:
@@ -55,10 +66,11 @@ def parse_verdict(payload: bytes) -> Verdict:
     except (ValueError, RecursionError) as error:
         raise MessageError(f"the message is not JSON ({ascii(str(error))[1:61]})") from error
     found = Fields(document, "")
-    found.take("schema", _major)
-    verdict = _verdict(found)
-    _check_sense(verdict)
-    return verdict
+    schema = f"urn:tfanet-edge:{kind}:1"
+    if (said := found.take("schema", line(64))) != schema:
+        raise wrong(said, "schema", f"'{schema}', the version read here")
+    found.take("schema_version", _version)
+    return found
 
 
 def _verdict(found: Fields) -> Verdict:
@@ -103,11 +115,6 @@ def _check_sense(verdict: Verdict) -> None:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
-
-
-def _major(value: object, path: str) -> None:
-    if value != _SCHEMA:
-        raise wrong(value, path, f"'{_SCHEMA}', the version read here")
 
 
 def _version(value: object, path: str) -> str:

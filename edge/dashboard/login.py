@@ -42,9 +42,8 @@ def login_routes(
         fields = await _form(request)
         if fields is None:
             return PlainTextResponse("not a login form", status_code=400)
-        address = request.client.host if request.client else ""
         try:
-            token = await run_in_threadpool(access.log_in, address, *fields)
+            token = await run_in_threadpool(access.log_in, _address_of(request), *fields)
         except TooManyAttemptsError:
             wait = {"Retry-After": f"{ATTEMPTS_WINDOW_S:.0f}"}
             return PlainTextResponse("too many attempts; wait a minute", status_code=429, headers=wait)
@@ -55,7 +54,7 @@ def login_routes(
         return answer
 
     async def log_out(request: Request) -> Response:
-        access.log_out(request.cookies.get(_COOKIE))
+        access.log_out(_address_of(request), request.cookies.get(_COOKIE))
         answer = RedirectResponse("/login", 303)
         answer.delete_cookie(_COOKIE, httponly=True, samesite="strict", secure=is_encrypted)
         return answer
@@ -65,6 +64,7 @@ def login_routes(
         if session is None or session.role != "operator":
             return PlainTextResponse("for operators", status_code=403)
         count_anew()
+        access.note("counters_reset", session, _address_of(request))
         return Response(status_code=204)
 
     return [
@@ -73,6 +73,10 @@ def login_routes(
         Route("/logout", log_out, methods=["POST"]),
         Route("/counters/anew", start_anew, methods=["POST"]),
     ]
+
+
+def _address_of(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 async def _form(request: Request) -> tuple[str, str] | None:

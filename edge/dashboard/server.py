@@ -16,6 +16,7 @@ from edge.dashboard.passwords import load_passwords
 from edge.dashboard.pictures import Pictures
 from edge.dashboard.scoreboard import Scoreboard
 from edge.errors import ConfigError
+from edge.events import Record, unrecorded
 from edge.observer import SideChannel
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Dashboard:
         identity: where the station stands.
         pixel_threshold: the bundle's, the middle of the heat map's colour scale.
         config: where to listen, and whom to let in.
+        record: told who logs in and out.
     """
 
     def __init__(
@@ -47,11 +49,13 @@ class Dashboard:
         identity: Identity,
         pixel_threshold: float,
         config: DashboardConfig,
+        record: Record = unrecorded,
     ) -> None:
         self._station_view = station_view
         self._identity = identity
         self._pixel_threshold = pixel_threshold
         self._config = config
+        self._record = record
         self._scoreboard = Scoreboard()
         self._stopping = threading.Event()
         self._server: uvicorn.Server | None = None
@@ -104,7 +108,9 @@ class Dashboard:
 
         config = self._config
         _check_certificate(config)
-        access = None if config.password_file is None else Access(load_passwords(config.password_file))
+        access = (
+            None if config.password_file is None else Access(load_passwords(config.password_file), record=self._record)
+        )
         if access is not None and config.cert_file is None and not config.host.is_loopback:
             _log.warning("passwords of the page go unencrypted over the network: set dashboard.cert_file and key_file")
         feed = Feed(self._scoreboard, self._state)

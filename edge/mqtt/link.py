@@ -11,59 +11,20 @@ import selectors
 import socket
 import ssl
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from paho.mqtt.client import MQTT_LOG_ERR, Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttConfig
 from edge.errors import ConfigError, DeliveryError
+from edge.mqtt.packets import Incoming, PublishProperties, Receipt, Receiver, Will
 from edge.mqtt.tls import tls_context, tls_remedy
-from edge.notices import SCHEMA_URIS
 
 _CONNECT_TIMEOUT_S = 5.0
-_EXPIRY_S = 7 * 24 * 3600
-_HEADER_BYTES = 9  # command, remaining length, topic length, packet id
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Will:
-    """What the broker publishes, retained, when it misses the station."""
-
-    topic: str
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The broker's answer to one message; `refusal` is empty when it took it."""
-
-    mid: int
-    refusal: str
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A message for the station.
-
-    Attributes:
-        topic: where it was published.
-        payload: its content; None when it is larger than the subscriber takes.
-        is_retained: the broker had kept it, so it may be of any age.
-    """
-
-    topic: str
-    payload: bytes | None
-    is_retained: bool
-
-
-Receiver = Callable[[Incoming], None]
 
 
 class Link:
@@ -95,8 +56,7 @@ class Link:
         self._subscribing: dict[int, str] = {}
         self._accepted = False
         self._v5 = config.protocol == "5"
-        self._properties = {kind: _properties_of(kind) for kind in (*SCHEMA_URIS, "mask")} if self._v5 else {}
-        self._property_bytes = {kind: len(packed.pack()) for kind, packed in self._properties.items()}  # type: ignore[no-untyped-call]
+        self._properties = PublishProperties(is_v5=self._v5)
         self._client = self._new_client(config, password, client_id, will)
         self._selector = selectors.DefaultSelector()
         self._selector.register(wake, selectors.EVENT_READ)
@@ -113,7 +73,7 @@ class Link:
         Raises:
             DeliveryError: the connection is lost.
         """
-        info = self._client.publish(topic, payload, qos, retain, self._properties.get(kind))
+        info = self._client.publish(topic, payload, qos, retain, self._properties.of(kind))
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise self._failure(info.rc.name)
         return info.mid
@@ -146,9 +106,8 @@ class Link:
         """Whether the configuration's limit on messages and the broker's on packets (MQTT 5) allow it."""
         if len(payload) > self._max_message_bytes:
             return False
-        if self._max_packet_bytes is None:
-            return True
-        return _HEADER_BYTES + len(topic.encode()) + self._property_bytes[kind] + len(payload) <= self._max_packet_bytes
+        size_bytes = self._properties.packet_bytes(topic, payload, kind)
+        return self._max_packet_bytes is None or size_bytes <= self._max_packet_bytes
 
     def wait(self, timeout_s: float) -> None:
         """Move bytes until something happened, the wake socket was rung, or the time is up.
@@ -276,15 +235,3 @@ class Link:
         elif self._tls is None and not self._accepted and not said.startswith("refused"):
             remedy += "; a port that speaks TLS needs [mqtt.tls]"
         return DeliveryError(f"broker {self._address}: {said}", f"{remedy}; it is tried again until it answers")
-
-
-def _properties_of(kind: str) -> Properties:
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    if kind == "mask":
-        properties.ContentType = "application/octet-stream"
-    else:
-        properties.ContentType = "application/json"
-        properties.UserProperty = ("schema", SCHEMA_URIS[kind])
-    if kind in ("verdict", "plc", "mask", "event"):
-        properties.MessageExpiryInterval = _EXPIRY_S
-    return properties

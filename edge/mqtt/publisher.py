@@ -13,25 +13,23 @@ import threading
 import time
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
 from edge.config import MqttConfig
 from edge.credentials import read_secret
-from edge.errors import BrokerAddressError, DeliveryError, OutboxError, TfanetEdgeError
-from edge.mqtt.link import Link, Receiver, Will
+from edge.errors import DeliveryError, OutboxError, TfanetEdgeError
+from edge.events import Record, unrecorded
+from edge.mqtt.link import Link
 from edge.mqtt.notice_board import Notice, NoticeBoard
+from edge.mqtt.outbox_watch import OutboxWatch
+from edge.mqtt.packets import Receiver, Will
 from edge.mqtt.session import Session, Tally
 from edge.notices import Alarm, Meta, Metrics, State, StateName, Status
 from edge.outbox import Outbox
-from edge.outbox.salvage import Salvage
 from edge.replay import REQUEST_MAX_BYTES, ReplayDesk
 from edge.wire import Topics, utc_text
 
 _BACKOFF_FIRST_S = 0.25
 _FAREWELL_S = 2.0
-_ALARM_INTERVAL_S = 1.0
-_OVERFLOW = "outbox_overflow"
-_DAMAGED = "outbox_damaged"
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +67,7 @@ class Publisher:
         boot_id: str,
         version: str,
         backlog_per_s: float = 1500.0,
+        record: Record = unrecorded,
     ) -> None:
         """Set up; nothing is sent before `start`.
 
@@ -79,6 +78,7 @@ class Publisher:
             boot_id: of the station.
             version: of its software.
             backlog_per_s: messages of a backlog and of replays per second.
+            record: told of damage to the outbox.
 
         Raises:
             ConfigError: the password file cannot be read.
@@ -94,9 +94,7 @@ class Publisher:
         self._connections = 0
         self._last_error: TfanetEdgeError | None = None
         self._backlog_per_s = backlog_per_s
-        self._alarmed_drops = outbox.dropped
-        self._alarmed_damage: Salvage | None = None
-        self._alarm_at_s = 0.0
+        self._watch = OutboxWatch(outbox, self.set_alarm, record)
         self._replays = ReplayDesk(outbox)
         self._listeners: list[tuple[str, Receiver, int]] = []
         self.listen(topics.replay_request, self._replays.receive, REQUEST_MAX_BYTES)
@@ -135,8 +133,7 @@ class Publisher:
     def start(self) -> None:
         """Start delivering; whether a broker is there does not matter."""
         self._put_status("online")
-        for code in (_OVERFLOW, _DAMAGED):  # the broker may have kept an earlier boot's
-            self.set_alarm(code, None)
+        self._watch.clear()
         self._outbox.on_append(self._ring)
         self._thread.start()
 
@@ -175,6 +172,7 @@ class Publisher:
         while True:
             acknowledged = self._tally.acknowledged
             try:
+                self._watch.look()
                 self._serve()
             except (DeliveryError, OutboxError) as error:
                 self._report(error)
@@ -207,9 +205,8 @@ class Publisher:
                 publish_last=self._config.publish_last,
             )
             while not self._drained():
-                self._watch_damage()
                 session.step()
-                self._watch_overflow()
+                self._watch.look()
                 self._report(session.complaint)
             self._put_status("stopped")
             self._say_goodbye(session)
@@ -227,29 +224,6 @@ class Publisher:
         while not session.settled and time.monotonic() < give_up_s:
             session.step()
 
-    def _watch_overflow(self) -> None:
-        dropped = self._outbox.dropped
-        now_s = time.monotonic()
-        if dropped > self._alarmed_drops and now_s >= self._alarm_at_s:
-            self._alarmed_drops = dropped
-            self._alarm_at_s = now_s + _ALARM_INTERVAL_S
-            newest = self._outbox.gaps()[-1]
-            self.set_alarm(
-                _OVERFLOW,
-                f"{dropped} messages dropped undelivered; newest: {newest.kind} {newest.from_seq} to {newest.to_seq}"
-                f" of boot {newest.boot_id}",
-            )
-        elif self._alarm_at_s and self._outbox.count() == 0:
-            self._alarm_at_s = 0.0
-            self.set_alarm(_OVERFLOW, None)
-
-    def _watch_damage(self) -> None:
-        damage = self._outbox.salvage
-        if damage is not self._alarmed_damage and damage is not None:
-            self._alarmed_damage = damage
-            self.set_alarm(_DAMAGED, str(damage))
-            _log.error("outbox: %s", damage)
-
     def _report(self, error: TfanetEdgeError | None) -> None:
         if error is not None and str(error) != str(self._last_error):
             _log.warning("%s", error)
@@ -265,29 +239,6 @@ class Publisher:
     def _ring(self) -> None:
         with contextlib.suppress(OSError):  # it is ringing already, or delivery has ended
             self._rope.send(b"\0")
-
-
-def parse_broker_address(text: str) -> tuple[str, int]:
-    """Host and port of `host`, `host:port` or `mqtt://host:port`; the port is 1883 unless given.
-
-    Raises:
-        BrokerAddressError: it is none of these.
-    """
-    remedy = "write host:port or mqtt://host:port, for example 192.168.1.10:1883"
-    try:
-        address = urlsplit(text if "://" in text else f"mqtt://{text}")
-        host, port = address.hostname, address.port
-    except ValueError as error:
-        raise BrokerAddressError(f"broker address '{text}' cannot be one ({error})", remedy) from error
-    if address.scheme != "mqtt":
-        raise BrokerAddressError(f"broker address '{text}' has the scheme '{address.scheme}'", remedy)
-    if not host or any(character.isspace() for character in text) or port == 0 or text.endswith(":"):
-        raise BrokerAddressError(f"broker address '{text}' has no usable host and port", remedy)
-    if address.username is not None or address.path.strip("/") or address.query or address.fragment:
-        raise BrokerAddressError(
-            f"broker address '{text}' has more than host and port", "give user name and password in the configuration"
-        )
-    return host, 1883 if port is None else port
 
 
 def _read_password(config: MqttConfig) -> str | None:

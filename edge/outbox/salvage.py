@@ -51,10 +51,15 @@ class Salvage:
     missing: tuple[Gap, ...]
     kept_as: Path
 
+    @property
+    def lost(self) -> int:
+        """How many verdicts are missing."""
+        return sum(gap.to_seq - gap.from_seq + 1 for gap in self.missing)
+
     def __str__(self) -> str:
-        lost = sum(gap.to_seq - gap.from_seq + 1 for gap in self.missing)
         return (
-            f"{self.problem}; {self.saved} messages saved, {lost} verdicts missing; damaged file: {self.kept_as.name}"
+            f"{self.problem}; {self.saved} messages saved, {self.lost} verdicts missing;"
+            f" damaged file: {self.kept_as.name}"
         )
 
 

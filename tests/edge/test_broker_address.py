@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.broker_address import parse_broker_address
 from edge.errors import BrokerAddressError
-from edge.mqtt.publisher import parse_broker_address
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 from paho.mqtt import publish
 
 from edge.config import MqttConfig
-from edge.mqtt.link import Incoming, Link, Will
+from edge.mqtt.link import Link
+from edge.mqtt.packets import Incoming, Will
 
 
 @pytest.fixture

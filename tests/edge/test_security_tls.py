@@ -17,7 +17,8 @@ from edge.config import MqttConfig, TlsConfig
 from edge.delivery import verdict_messages
 from edge.errors import ConfigError, DeliveryError
 from edge.messages import fit_verdict
-from edge.mqtt.link import Incoming, Link, Will
+from edge.mqtt.link import Link
+from edge.mqtt.packets import Incoming, Will
 from edge.mqtt.publisher import Publisher
 from edge.mqtt.tls import check_transport, tls_context
 from edge.outbox import Outbox

@@ -37,7 +37,8 @@ from edge.engines.ort import open_session
 from edge.errors import TfanetEdgeError
 from edge.manifest import Manifest
 from edge.masks import decode_png, decode_rle, encode_png, encode_rle
-from edge.mqtt.link import Incoming, Link, Will
+from edge.mqtt.link import Link
+from edge.mqtt.packets import Incoming, Will
 from edge.notices import CommandResult
 from edge.outbox import Message, Outbox
 from edge.replay import ReplayDesk

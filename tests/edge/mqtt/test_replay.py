@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt import publish
 
-from edge.mqtt.link import Incoming
+from edge.mqtt.packets import Incoming
 from edge.outbox import Message, Outbox
 from edge.replay import SPAN_MAX, ReplayDesk
 
