@@ -41,8 +41,7 @@ struct port {
     const char *module;
     const char *name;
     const char *file;
-    const char *xml;
-    size_t xml_bytes;
+    const char *xml, *xml_end;
     _Atomic uint32_t *setting; /* the one number that the module lets its client choose; NULL for none */
     uint32_t setting_limit;
     bool is_locked;
@@ -52,37 +51,42 @@ static GC_ERROR describe(void *handle, struct port *port) {
     struct module *module = handle_resolve(handle, ANY_MODULE);
     switch (module != NULL ? module->kind : ANY_MODULE) {
     case SYSTEM:
-        *port = (struct port){NULL, PRODUCER_ID, "TLSystem", "TLPort", "replay_system.xml", system_xml,
-                              sizeof system_xml - 1, NULL, 0, true};
+        *port = (struct port){.id = PRODUCER_ID, .module = "TLSystem", .name = "TLPort", .file = "replay_system.xml",
+                              .xml = system_xml, .xml_end = system_xml + sizeof system_xml - 1};
         return GC_ERR_SUCCESS;
     case INTERFACE:
-        *port = (struct port){NULL, INTERFACE_ID, "TLInterface", "InterfacePort", "replay_interface.xml", interface_xml,
-                              sizeof interface_xml - 1, NULL, 0, true};
+        *port = (struct port){.id = INTERFACE_ID, .module = "TLInterface", .name = "InterfacePort",
+                              .file = "replay_interface.xml", .xml = interface_xml,
+                              .xml_end = interface_xml + sizeof interface_xml - 1};
         return GC_ERR_SUCCESS;
     case DEVICE: {
         struct device *device = (struct device *)module;
-        *port = (struct port){NULL, device->listing.serial, "TLDevice", "DevicePort", "replay_local_device.xml",
-                              local_device_xml, (size_t)(local_device_xml_end - local_device_xml),
-                              &device->event_notification, 1, false};
+        *port = (struct port){.id = device->listing.serial, .module = "TLDevice", .name = "DevicePort",
+                              .file = "replay_local_device.xml", .xml = local_device_xml,
+                              .xml_end = local_device_xml_end, .setting = &device->event_notification,
+                              .setting_limit = 1};
         return GC_ERR_SUCCESS;
     }
     case STREAM: {
         const struct stream *stream = (struct stream *)module;
-        *port = (struct port){NULL, STREAM_ID, "TLDataStream", "StreamPort", "replay_stream.xml", stream_xml,
-                              (size_t)(stream_xml_end - stream_xml), &stream->device->file.header->buffer_handling,
-                              NEWEST_ONLY, stream->is_running};
+        *port = (struct port){.id = STREAM_ID, .module = "TLDataStream", .name = "StreamPort",
+                              .file = "replay_stream.xml", .xml = stream_xml, .xml_end = stream_xml_end,
+                              .setting = &stream->device->file.header->buffer_handling,
+                              .setting_limit = NEWEST_ONLY, .is_locked = stream->is_running};
         return GC_ERR_SUCCESS;
     }
     case REMOTE_DEVICE: {
         struct device *device = (struct device *)((char *)module - offsetof(struct device, remote));
-        *port = (struct port){device, device->listing.serial, "Device", "Device", "replay_device.xml", device_xml,
-                              (size_t)(device_xml_end - device_xml), NULL, 0, false};
+        *port = (struct port){.remote = device, .id = device->listing.serial, .module = "Device", .name = "Device",
+                              .file = "replay_device.xml", .xml = device_xml, .xml_end = device_xml_end};
         return GC_ERR_SUCCESS;
     }
     default:
         return fail(GC_ERR_INVALID_HANDLE, "%p is not the handle of a port", handle);
     }
 }
+
+static size_t xml_bytes(const struct port *port) { return (size_t)(port->xml_end - port->xml); }
 
 static GC_ERROR bad_address(uint64_t address, size_t size) {
     return fail(GC_ERR_INVALID_ADDRESS, "no register of %zu bytes at 0x%" PRIx64, size, address);
@@ -125,8 +129,8 @@ static GC_ERROR read_port(void *handle, uint64_t address, void *target, size_t *
     if (code == GC_ERR_SUCCESS && port.remote != NULL) code = device_check(port.remote);
     if (code != GC_ERR_SUCCESS) return code;
     if (target == NULL || size == NULL) return fail(GC_ERR_INVALID_PARAMETER, "buffer and size must not be NULL");
-    if (address >= XML_ADDRESS && address - XML_ADDRESS < port.xml_bytes) {
-        size_t available = port.xml_bytes - (size_t)(address - XML_ADDRESS);
+    if (address >= XML_ADDRESS && address - XML_ADDRESS < xml_bytes(&port)) {
+        size_t available = xml_bytes(&port) - (size_t)(address - XML_ADDRESS);
         if (*size > available) *size = available;
         memcpy(target, port.xml + (address - XML_ADDRESS), *size);
         return GC_ERR_SUCCESS;
@@ -188,7 +192,7 @@ static GC_ERROR get_url_info(void *handle, uint32_t index, URL_INFO_CMD command,
     char url[128];
     switch (command) {
     case URL_INFO_URL:
-        snprintf(url, sizeof url, "Local:%s;%x;%zx", port.file, XML_ADDRESS, port.xml_bytes);
+        snprintf(url, sizeof url, "Local:%s;%x;%zx", port.file, XML_ADDRESS, xml_bytes(&port));
         return answer_string(answer, url);
     case URL_INFO_SCHEMA_VER_MAJOR:
     case URL_INFO_SCHEMA_VER_MINOR:
@@ -200,7 +204,7 @@ static GC_ERROR get_url_info(void *handle, uint32_t index, URL_INFO_CMD command,
     case URL_INFO_FILE_REGISTER_ADDRESS:
         return answer_uint64(answer, XML_ADDRESS);
     case URL_INFO_FILE_SIZE:
-        return answer_uint64(answer, port.xml_bytes);
+        return answer_uint64(answer, xml_bytes(&port));
     case URL_INFO_SCHEME:
         return answer_int32(answer, URL_SCHEME_LOCAL);
     case URL_INFO_FILENAME:
