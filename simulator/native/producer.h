@@ -160,6 +160,20 @@ bool handle_create(struct module *module, enum module_kind kind);
 struct module *handle_resolve(void *handle, enum module_kind kind); /* NULL with the last error set */
 void handle_release(struct module *module);
 
+/* description.c */
+struct port {
+    struct device *remote; /* NULL for the host's own modules */
+    const char *id;
+    const char *module;
+    const char *name;
+    const char *file;
+    const char *xml, *xml_end;
+    _Atomic uint32_t *setting; /* the one number that the module lets its client choose; NULL for none */
+    uint32_t setting_limit;
+    bool is_locked;
+};
+GC_ERROR port_describe(void *handle, struct port *port);
+
 /* answers.c: the standard's way to answer a query: type, size, then value. */
 struct answer {
     INFO_DATATYPE *type;

@@ -4,41 +4,6 @@
 
 #include <string.h>
 
-enum user_set { USER_SET_DEFAULT, USER_SET_0 };
-
-static struct camera_settings user_set(const struct camera_header *header, uint32_t number) {
-    if (number == USER_SET_0 && header->user_set_is_saved) return header->user_set;
-    return (struct camera_settings){
-        .region = {.width_px = header->width, .height_px = header->height},
-        .pixel_format = header->pixel_format,
-        .frame_rate_hz = 30.0,
-        .exposure_us = NOMINAL_EXPOSURE_US,
-    };
-}
-
-void registers_reset(struct device *device) {
-    const struct camera_header *header = device->file.header;
-    device->registers = (struct registers){.settings = user_set(header, header->user_set_default)};
-}
-
-double exposure_us(const struct device *device) {
-    const struct camera_settings *settings = &device->registers.settings;
-    uint32_t automatic_us = atomic_load(&device->file.header->auto_exposure_us);
-    return settings->exposure_is_automatic && automatic_us != 0 ? automatic_us : settings->exposure_us;
-}
-
-uint32_t chunks_enabled(const struct registers *registers) {
-    return registers->settings.chunk_mode_is_active ? registers->settings.chunks : 0;
-}
-
-size_t chunk_bytes(uint32_t chunks) { return sizeof(union value) * (size_t)__builtin_popcount(chunks); }
-
-uint64_t payload_bytes(const struct registers *registers) {
-    const struct camera_settings *settings = &registers->settings;
-    return settings->region.height_px * row_bytes(settings->pixel_format, settings->region.width_px) +
-           chunk_bytes(chunks_enabled(registers));
-}
-
 static union value integer(uint64_t value) { return (union value){.integer = (int64_t)value}; }
 
 static union value read_number(const struct device *device, enum register_index index) {
@@ -168,22 +133,6 @@ static GC_ERROR write_format(struct device *device, enum register_index index, i
     }
 }
 
-static GC_ERROR load_user_set(struct device *device) {
-    struct registers *registers = &device->registers;
-    if (registers->is_acquiring) return fail(GC_ERR_ACCESS_DENIED, "locked while the camera acquires");
-    registers->settings = user_set(device->file.header, registers->user_set_selector);
-    return GC_ERR_SUCCESS;
-}
-
-static GC_ERROR save_user_set(struct device *device) {
-    struct camera_header *header = device->file.header;
-    if (device->registers.user_set_selector == USER_SET_DEFAULT)
-        return fail(GC_ERR_ACCESS_DENIED, "the factory's user set cannot be changed");
-    header->user_set = device->registers.settings;
-    header->user_set_is_saved = true;
-    return GC_ERR_SUCCESS;
-}
-
 static GC_ERROR set_exposure(struct camera_settings *settings, double value) {
     if (settings->exposure_is_automatic) return fail(GC_ERR_ACCESS_DENIED, "locked while ExposureAuto is on");
     return set_real(&settings->exposure_us, value, 10.0, 1000000.0);
@@ -192,9 +141,9 @@ static GC_ERROR set_exposure(struct camera_settings *settings, double value) {
 static GC_ERROR execute(struct device *device, enum register_index index) {
     switch (index) {
     case REGISTER_USER_SET_LOAD:
-        return load_user_set(device);
+        return user_set_load(device);
     case REGISTER_USER_SET_SAVE:
-        return save_user_set(device);
+        return user_set_save(device);
     case REGISTER_ACQUISITION_START:
         sensor_start(device);
         return GC_ERR_SUCCESS;

@@ -66,12 +66,16 @@ struct registers {
 
 struct device;
 
+GC_ERROR registers_read(struct device *device, uint64_t address, void *target, size_t size);
+GC_ERROR registers_write(struct device *device, uint64_t address, const void *source, size_t size);
+
+/* settings.c */
 void registers_reset(struct device *device); /* to the user set that is the default */
 double exposure_us(const struct device *device);
 uint32_t chunks_enabled(const struct registers *registers); /* none while the chunk mode is off */
 size_t chunk_bytes(uint32_t chunks);
+GC_ERROR user_set_load(struct device *device);
+GC_ERROR user_set_save(struct device *device);
 uint64_t payload_bytes(const struct registers *registers);
-GC_ERROR registers_read(struct device *device, uint64_t address, void *target, size_t size);
-GC_ERROR registers_write(struct device *device, uint64_t address, const void *source, size_t size);
 
 #endif
