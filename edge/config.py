@@ -56,22 +56,13 @@ class TriggerConfig(_Section):
     deadline_ms: float = Field(default=2000.0, gt=0, description="from trigger to verdict; later is TIMEOUT")
 
 
-class GenicamConfig(_Section):
-    """A camera behind a GenTL producer; chosen by serial number or user id, never by its place in a list."""
+class DeviceConfig(_Section):
+    """A camera that a grabber process opens; chosen by serial number or user id, never by its place in a list."""
 
-    kind: Literal["genicam"] = "genicam"
-    producer: Path | None = Field(
-        default=None,
-        description="GenTL producer (.cti); without it, those on GENICAM_GENTL64_PATH are searched",
-    )
     serial: str | None = None
     user_id: str | None = None
     features: dict[str, FeatureValue] = Field(
         default_factory=dict, description="GenICam features, written in this order and read back"
-    )
-    chunk_data: bool = Field(
-        default=False,
-        description="have the camera tell exposure time, timestamp and frame id in each frame (ChunkModeActive)",
     )
     ring_slots: int = Field(default=4, ge=2, le=64, description="frames in the shared-memory ring")
     frame_timeout_ms: float = Field(default=1000.0, gt=0, description="from trigger to frame")
@@ -81,9 +72,43 @@ class GenicamConfig(_Section):
     )
 
     @model_validator(mode="after")
-    def _one_selector(self) -> GenicamConfig:
+    def _one_selector(self) -> DeviceConfig:
         if (self.serial is None) == (self.user_id is None):
             raise ValueError("give exactly one of serial and user_id")
+        return self
+
+
+class GenicamConfig(DeviceConfig):
+    """A camera behind a GenTL producer."""
+
+    kind: Literal["genicam"] = "genicam"
+    producer: Path | None = Field(
+        default=None,
+        description="GenTL producer (.cti); without it, those on GENICAM_GENTL64_PATH are searched",
+    )
+    chunk_data: bool = Field(
+        default=False,
+        description="have the camera tell exposure time, timestamp and frame id in each frame (ChunkModeActive)",
+    )
+
+
+class AravisConfig(DeviceConfig):
+    """A GigE Vision camera without a GenTL producer; its packets' size is the feature GevSCPSPacketSize."""
+
+    kind: Literal["aravis"]
+    packet_resend: bool = Field(default=True, description="ask for lost packets, if the camera can send them again")
+    packet_timeout_ms: float = Field(default=20.0, ge=1, description="an overdue packet is asked for (again) after it")
+    frame_retention_ms: float = Field(
+        default=100.0, ge=1, description="a frame without a packet for so long is incomplete; below frame_timeout_ms"
+    )
+    socket_buffer_bytes: int | None = Field(
+        default=None, ge=1, description="by default a frame's size; net.core.rmem_max limits it"
+    )
+
+    @model_validator(mode="after")
+    def _incomplete_in_time(self) -> AravisConfig:
+        if self.frame_retention_ms >= self.frame_timeout_ms:
+            raise ValueError("frame_retention_ms must be below frame_timeout_ms")
         return self
 
 
@@ -94,7 +119,7 @@ class FolderConfig(_Section):
     directory: Path
 
 
-CameraConfig = Annotated[GenicamConfig | FolderConfig, Field(discriminator="kind")]
+CameraConfig = Annotated[GenicamConfig | AravisConfig | FolderConfig, Field(discriminator="kind")]
 
 
 class EngineConfig(_Section):
@@ -214,7 +239,7 @@ class StationConfig(_Section):
     @model_validator(mode="after")
     def _frames_enough(self) -> StationConfig:
         # A frame stays in the ring until the engine is done with it; one more is being filled meanwhile.
-        if isinstance(self.camera, GenicamConfig) and self.camera.ring_slots <= self.engine.slots:
+        if isinstance(self.camera, DeviceConfig) and self.camera.ring_slots <= self.engine.slots:
             raise ValueError(f"camera.ring_slots must be above engine.slots, which is {self.engine.slots}")
         return self
 
@@ -255,7 +280,7 @@ def _resolve_paths(config: StationConfig, root: Path) -> StationConfig:
     camera = config.camera
     if isinstance(camera, FolderConfig):
         camera = camera.model_copy(update={"directory": root / camera.directory})
-    elif camera.producer is not None:
+    elif isinstance(camera, GenicamConfig) and camera.producer is not None:
         camera = camera.model_copy(update={"producer": root / camera.producer})
     engine = config.engine
     if engine.plans is not None:

@@ -6,6 +6,7 @@ TfanetEdgeError             carries what is wrong (with the value) and what to d
     BundleError             a bundle is missing, malformed, tampered with, or does not fit
     ImageError              an image cannot be read or has the wrong size
     ProducerError           a GenTL producer is missing, or is not one
+    AravisError             Aravis or its Python binding is missing
     CameraSetupError        no such camera, or a feature did not take its value
     BrokerAddressError      a broker address that cannot be one
     AcceleratorError        TensorRT, its Python packages, an NVIDIA GPU or the driver is missing
@@ -55,6 +56,10 @@ class ImageError(InputError):
 
 class ProducerError(InputError):
     """A GenTL producer is missing, or is not one."""
+
+
+class AravisError(InputError):
+    """Aravis or its Python binding is missing."""
 
 
 class CameraSetupError(InputError):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import time
 from typing import TYPE_CHECKING, Any
 
 from genicam import genapi, gentl
 from harvesters.core import ParameterKey, ParameterSet
 
+from edge.cameras.camera import CameraInfo
 from edge.cameras.chunks import FrameFacts, FrameReader, enable_chunks
-from edge.cameras.clock import ClockMap, combine, read_between
-from edge.cameras.features import find_feature, write_feature, write_features, write_trigger
-from edge.cameras.layout import ImageLayout, read_layout
+from edge.cameras.clock import ClockMap, read_latched
+from edge.cameras.features import find_feature, write_settings
+from edge.cameras.layout import ImageLayout, image_in, read_layout
 from edge.cameras.marks import memory_of, write_marks
+from edge.cameras.producers import describe_device
+from edge.cameras.statistics import TransportCounts
 from edge.cameras.transport import LossNotice, keep_oldest_frames
 from edge.config import GenicamConfig, TriggerConfig
 from edge.frame import Image
@@ -22,18 +24,38 @@ from edge.frame import Image
 if TYPE_CHECKING:
     from harvesters.core import DeviceInfo, Harvester
 
-_CLOCK_READINGS = 3
-_USER_SET_FEATURES = frozenset({"UserSetSelector", "UserSetLoad"})
-DEVICE_ERRORS = (gentl.GenericException, genapi.GenericException)
+
+class ProducerTransport:
+    """A `Transport` through GenTL producers."""
+
+    errors = (gentl.GenericException, genapi.GenericException)
+
+    def __init__(self, harvester: Harvester, config: GenicamConfig) -> None:
+        self._harvester = harvester
+        self._config = config
+
+    def find(self) -> list[tuple[CameraInfo, DeviceInfo]]:
+        """Every camera that a producer sees; closes those that are open."""
+        self._harvester.update()
+        return [(describe_device(device), device) for device in self._harvester.device_info_list]
+
+    def open(self, device: DeviceInfo) -> Acquirer:
+        """Open it exclusively."""
+        return Acquirer(self._harvester, device, self._config)
+
+    def close(self) -> None:
+        """Close the producers."""
+        self._harvester.reset()
 
 
 class Acquirer:
-    """Opens one device exclusively. Every method may raise one of DEVICE_ERRORS when the device went away."""
+    """A `Source`: one device, opened exclusively."""
 
-    def __init__(self, harvester: Harvester, device: DeviceInfo, buffers: int) -> None:
+    def __init__(self, harvester: Harvester, device: DeviceInfo, config: GenicamConfig) -> None:
         self._harvester = harvester
+        self._config = config
         parameters = {
-            ParameterKey.NUM_BUFFERS_FOR_FETCH_CALL: buffers,
+            ParameterKey.NUM_BUFFERS_FOR_FETCH_CALL: config.ring_slots,
             ParameterKey.ENABLE_AUTO_CHUNK_DATA_UPDATE: False,
         }
         self._acquirer = harvester.create(device, config=ParameterSet(parameters))
@@ -46,20 +68,14 @@ class Acquirer:
             keep_oldest_frames(stream.node_map)
         self._marks_buffers = False
 
-    def configure(self, config: GenicamConfig, trigger: TriggerConfig) -> ImageLayout:
+    def configure(self, trigger: TriggerConfig) -> ImageLayout:
         """Write trigger and features; a user set among them is loaded before all else.
 
         Raises:
             CameraSetupError: a value was refused, or the pixel format is not one this program reads.
         """
-        if find_feature(self._nodes, "AcquisitionMode") is not None:
-            write_feature(self._nodes, "AcquisitionMode", "Continuous")
-        # A user set loaded later would undo the trigger.
-        first = {name: value for name, value in config.features.items() if name in _USER_SET_FEATURES}
-        write_features(self._nodes, first)
-        write_trigger(self._nodes, trigger, config.features)
-        write_features(self._nodes, {name: config.features[name] for name in config.features if name not in first})
-        if config.chunk_data:
+        write_settings(self._nodes, self._config.features, trigger)
+        if self._config.chunk_data:
             enable_chunks(self._nodes)
         self._marks_buffers = trigger.mode != "free_run"
         return read_layout(self._nodes)
@@ -101,6 +117,10 @@ class Acquirer:
         """What is told of the frame in it."""
         return self._frames.read(buffer)
 
+    def image_in(self, buffer: Any, layout: ImageLayout) -> tuple[Image, str]:
+        """As `edge.cameras.layout.image_in`."""
+        return image_in(buffer, layout)
+
     def requeue(self, buffer: Any) -> None:
         """Give the buffer back to the camera; its content changes from now on."""
         memory = memory_of(buffer)
@@ -114,30 +134,20 @@ class Acquirer:
             write_marks(memory)
 
     def read_clock(self) -> ClockMap | None:
-        """The camera's clock against the host's, by latching it; None when the camera cannot.
-
-        The quickest of a few readings counts most.
-        """
+        """The camera's clock against the host's, by latching it; None when the camera cannot."""
         latch = find_feature(self._nodes, "TimestampLatch")
         value = find_feature(self._nodes, "TimestampLatchValue")
         if latch is None or value is None:
             return None
-        known = None
-        for _ in range(_CLOCK_READINGS):
-            earliest_ns = time.monotonic_ns()
-            latch.execute()
-            latest_ns = time.monotonic_ns()
-            latched_ns = int(value.get_value(ignore_cache=True))
-            known = combine(known, read_between(latched_ns, earliest_ns, latest_ns))
-        return known
+        return read_latched(latch.execute, lambda: int(value.get_value(ignore_cache=True)))
 
     @property
-    def underruns(self) -> int:
-        """Frames the transport layer lost for want of a buffer since acquisition began; 0 when it does not tell."""
+    def transport_counts(self) -> TransportCounts:
+        """Since acquisition began; 0 where the producer does not tell."""
         try:
-            return sum(int(stream.num_underrun) for stream in self._acquirer._data_streams)
+            return TransportCounts(sum(int(stream.num_underrun) for stream in self._acquirer._data_streams))
         except gentl.GenericException:
-            return 0
+            return TransportCounts()
 
     def close(self) -> None:
         """Close the device; of a device that is gone, as much as is possible.
@@ -145,6 +155,6 @@ class Acquirer:
         harvesters raises half-way then and goes on from there in the next call; the end of the process frees the rest.
         """
         for release in (self._acquirer.destroy, self._acquirer.destroy, self._harvester.reset):
-            with contextlib.suppress(*DEVICE_ERRORS):
+            with contextlib.suppress(*ProducerTransport.errors):
                 release()
         self._acquirer._finalizer.detach()

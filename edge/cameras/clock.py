@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
 # A frame that seems to be from so long before the acquisition began lay in the camera; one that seems older than that,
 # or not to be taken yet, shows that its clock is not the one that was latched.
 LEFT_OVER_NS = 60_000_000_000
+
+_READINGS = 3
 
 # How fast the two clocks may drift apart: quartz oscillators keep within 100 ppm each.
 DRIFT_PPM = 200
@@ -55,6 +60,17 @@ def read_between(camera_ns: int, earliest_ns: int, latest_ns: int) -> ClockMap:
     """
     low_ns = earliest_ns - camera_ns - _drift_ns(latest_ns - earliest_ns)
     return ClockMap(low_ns, latest_ns - camera_ns, latest_ns)
+
+
+def read_latched(latch: Callable[[], object], read_ns: Callable[[], int]) -> ClockMap:
+    """Latch the camera's clock and read it, a few times; the quickest counts most."""
+    readings = []
+    for _ in range(_READINGS):
+        earliest_ns = time.monotonic_ns()
+        latch()
+        latest_ns = time.monotonic_ns()
+        readings.append(read_between(read_ns(), earliest_ns, latest_ns))
+    return reduce(combine, readings)
 
 
 def combine(known: ClockMap | None, newer: ClockMap) -> ClockMap:

@@ -20,6 +20,7 @@ OLDER_NAMES = {
     "LineDebouncerTime": "LineDebouncerTimeAbs",
     "TriggerDelay": "TriggerDelayAbs",
 }
+_USER_SET_FEATURES = frozenset({"UserSetSelector", "UserSetLoad"})
 FLOAT_TOLERANCE = 0.01
 COMMAND_TIMEOUT_S = 5.0
 # What a node says of a value that it does not take; ValueError and OverflowError are of infinity and NaN.
@@ -45,6 +46,21 @@ def find_feature(nodes: Any, name: str) -> Any | None:
             if node.get_access_mode() not in ABSENT:
                 return getattr(nodes, candidate)
     return None
+
+
+def write_settings(nodes: Any, features: Mapping[str, FeatureValue], trigger: TriggerConfig) -> None:
+    """Write trigger and features; a user set among them is loaded before all else.
+
+    Raises:
+        CameraSetupError: as `write_features` and `write_trigger`.
+    """
+    if find_feature(nodes, "AcquisitionMode") is not None:
+        write_feature(nodes, "AcquisitionMode", "Continuous")
+    # A user set loaded later would undo the trigger.
+    first = {name: value for name, value in features.items() if name in _USER_SET_FEATURES}
+    write_features(nodes, first)
+    write_trigger(nodes, trigger, features)
+    write_features(nodes, {name: features[name] for name in features if name not in first})
 
 
 def write_features(nodes: Any, features: Mapping[str, FeatureValue]) -> None:

@@ -18,7 +18,7 @@ from edge.cameras.link import FrameHeader, GrabberMessage
 from edge.cameras.producers import describe_exit, find_producers, producer_crash
 from edge.cameras.ring import Ring, RingGeometry
 from edge.cameras.statistics import CameraStatistics, SignOfLife, StatisticsCounter
-from edge.config import GenicamConfig, TriggerConfig
+from edge.config import AravisConfig, GenicamConfig, TriggerConfig
 from edge.errors import InputError
 from edge.frame import Frame, Image
 
@@ -41,9 +41,9 @@ class _Held:
 
 
 class GenicamCamera:
-    """A `Camera` behind a GenTL producer. The station survives whatever the producer does."""
+    """A `Camera` behind a GenTL producer or Aravis. The station survives whatever they do."""
 
-    def __init__(self, config: GenicamConfig, trigger: TriggerConfig) -> None:
+    def __init__(self, config: GenicamConfig | AravisConfig, trigger: TriggerConfig) -> None:
         self._config = config
         self._trigger_config = trigger
         self._events: deque[CameraEvent] = deque()
@@ -81,9 +81,11 @@ class GenicamCamera:
 
         Raises:
             ProducerError: the producer is missing, is not one, or crashes while it is loaded.
+            AravisError: Aravis is missing.
             CameraSetupError: a feature refused its value, or the camera cannot be triggered as configured.
         """
-        find_producers(self._config.producer)
+        if isinstance(self._config, GenicamConfig):
+            find_producers(self._config.producer)
         self._spawn()
         deadline_s = time.monotonic() + timeout_s
         while self._state is not CameraState.STREAM and (left_s := deadline_s - time.monotonic()) > 0:

@@ -1,46 +1,43 @@
 """The process that owns the camera: finds it, opens it, configures it, and copies its frames into the shared ring.
 
-It is a process because the GenTL binding holds the interpreter's lock while it waits, and because a producer is foreign
-code that may crash. It lives for one connection: when the camera is lost it ends, and its parent starts another.
+It is a process because the GenTL binding holds the interpreter's lock while it waits, and because producers and Aravis
+are foreign code that may crash. It lives for one connection: when the camera is lost it ends, and its parent starts
+another.
 """
 
 from __future__ import annotations
 
 import signal
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge.cameras.camera import CameraInfo, CameraState, StateChanged
-from edge.cameras.producers import describe_device, find_producers, load_producers
+from edge.cameras.producers import find_producers, load_producers
 from edge.cameras.statistics import NOTHING_YET
-from edge.config import GenicamConfig, TriggerConfig
+from edge.config import AravisConfig, DeviceConfig, GenicamConfig, TriggerConfig
 from edge.errors import InputError
 
 if TYPE_CHECKING:
-    from harvesters.core import DeviceInfo, Harvester
-
-    from edge.cameras.acquirer import Acquirer
     from edge.cameras.link import Link
+    from edge.cameras.source import Source, Transport
 
 # A producer that hangs, or a device that does not let itself be closed, must not keep the process alive.
 HANG_LIMIT_S = 30
 CLOSE_LIMIT_S = 3
 
 
-def run_grabber(link: Link, config: GenicamConfig, trigger: TriggerConfig) -> None:
+def run_grabber(link: Link, config: GenicamConfig | AravisConfig, trigger: TriggerConfig) -> None:
     """The process's main function; it ends when the parent says so or is gone, or the camera is lost."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides
     signal.signal(signal.SIGTERM, _end)
     signal.alarm(HANG_LIMIT_S)
     try:
-        paths = find_producers(config.producer)
-        _say(link, CameraState.DISCOVER, f"loading {', '.join(str(path) for path in paths)}")
-        harvester = load_producers(paths)
-        acquirer = _wait_for_camera(link, harvester, config)
-        if acquirer is None:
-            harvester.reset()
+        transport = _load(link, config)
+        source = _wait_for_camera(link, transport, config)
+        if source is None:
+            transport.close()
         else:
-            _use_camera(link, acquirer, config, trigger)
+            _use_camera(link, transport, source, config, trigger)
     except InputError as error:
         link.send(error)
     except (EOFError, ConnectionError):
@@ -51,24 +48,35 @@ def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit
 
 
-def _wait_for_camera(link: Link, harvester: Harvester, config: GenicamConfig) -> Acquirer | None:
-    """The camera, opened as soon as it is there; None when the parent wants to end."""
-    from edge.cameras.acquirer import DEVICE_ERRORS, Acquirer
+def _load(link: Link, config: GenicamConfig | AravisConfig) -> Transport:
+    if isinstance(config, AravisConfig):
+        _say(link, CameraState.DISCOVER, "loading Aravis")
+        from edge.cameras.aravis import AravisTransport
 
+        return AravisTransport(config)
+    paths = find_producers(config.producer)
+    _say(link, CameraState.DISCOVER, f"loading {', '.join(str(path) for path in paths)}")
+    from edge.cameras.acquirer import ProducerTransport
+
+    return ProducerTransport(load_producers(paths), config)
+
+
+def _wait_for_camera(link: Link, transport: Transport, config: DeviceConfig) -> Source | None:
+    """The camera, opened as soon as it is there; None when the parent wants to end."""
     told = ""
     while True:
         signal.alarm(HANG_LIMIT_S)
-        harvester.update()
-        device = _select(harvester, config)
-        if device is None:
-            reason = _absence(harvester, config)
+        found = transport.find()
+        chosen = _select(found, config)
+        if chosen is None:
+            reason = _absence(found, config)
         else:
-            info = describe_device(device)
+            info, device = chosen
             link.send(info)
             _say(link, CameraState.OPEN, f"{info.vendor} {info.model}, serial {info.serial}")
             try:
-                return Acquirer(harvester, device, config.ring_slots)
-            except DEVICE_ERRORS as error:
+                return transport.open(device)
+            except transport.errors as error:
                 reason = f"camera '{info.serial}' does not open ({error})"
         if reason != told:
             _say(link, CameraState.BACKOFF, reason)
@@ -78,14 +86,13 @@ def _wait_for_camera(link: Link, harvester: Harvester, config: GenicamConfig) ->
             return None
 
 
-def _use_camera(link: Link, acquirer: Acquirer, config: GenicamConfig, trigger: TriggerConfig) -> None:
-    from edge.cameras.acquirer import DEVICE_ERRORS
+def _use_camera(link: Link, transport: Transport, source: Source, config: DeviceConfig, trigger: TriggerConfig) -> None:
     from edge.cameras.stream import Stream
 
     try:
         _say(link, CameraState.CONFIGURE, f"{len(config.features)} features, trigger {trigger.mode}")
-        layout = acquirer.configure(config, trigger)
-        stream = Stream(link, acquirer, layout, config, is_software_triggered=trigger.mode == "software")
+        layout = source.configure(trigger)
+        stream = Stream(link, source, layout, config, is_software_triggered=trigger.mode == "software")
         _say(
             link,
             CameraState.STREAM,
@@ -93,24 +100,23 @@ def _use_camera(link: Link, acquirer: Acquirer, config: GenicamConfig, trigger: 
         )
         while stream.step():
             signal.alarm(HANG_LIMIT_S)
-    except DEVICE_ERRORS as error:
+    except transport.errors as error:
         _say(link, CameraState.LOST, f"the camera does not answer ({error})")
     finally:
         signal.alarm(CLOSE_LIMIT_S)
-        acquirer.close()
+        source.close()
 
 
-def _select(harvester: Harvester, config: GenicamConfig) -> DeviceInfo | None:
-    for device in harvester.device_info_list:
-        info = describe_device(device)
+def _select(found: list[tuple[CameraInfo, Any]], config: DeviceConfig) -> tuple[CameraInfo, Any] | None:
+    for info, device in found:
         if (info.serial if config.user_id is None else info.user_id) == (config.serial or config.user_id):
-            return device
+            return info, device
     return None
 
 
-def _absence(harvester: Harvester, config: GenicamConfig) -> str:
+def _absence(found: list[tuple[CameraInfo, Any]], config: DeviceConfig) -> str:
     wanted = f"serial '{config.serial}'" if config.user_id is None else f"user id '{config.user_id}'"
-    there = [_name(describe_device(device)) for device in harvester.device_info_list]
+    there = [_name(info) for info, _ in found]
     return f"no camera with {wanted}; found: {', '.join(there) if there else 'none'}"
 
 

@@ -21,6 +21,8 @@ class CameraStatistics:
         duplicates: frames that came a second time.
         stale: frames from before their trigger, or not later than the frame before.
         underruns: frames the transport layer lost for want of a buffer, as far as it tells.
+        missing_packets: of incomplete frames, from the first gap on; Aravis only.
+        resent_packets: lost on their way, and sent again; Aravis only.
         reconnects: connections after the first.
         latency_p50_ms: from the software trigger, or else from the exposure by the camera's clock, to the frame in the
             station's memory; of the last 1000 frames, None without any.
@@ -34,10 +36,28 @@ class CameraStatistics:
     duplicates: int = 0
     stale: int = 0
     underruns: int = 0
+    missing_packets: int = 0
+    resent_packets: int = 0
     reconnects: int = 0
     latency_p50_ms: float | None = None
     latency_p99_ms: float | None = None
     clock_uncertainty_us: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransportCounts:
+    """What the transport layer lost or got again, as far as it tells; fields as in `CameraStatistics`."""
+
+    underruns: int = 0
+    missing_packets: int = 0
+    resent_packets: int = 0
+
+    def __add__(self, other: TransportCounts) -> TransportCounts:
+        return TransportCounts(
+            self.underruns + other.underruns,
+            self.missing_packets + other.missing_packets,
+            self.resent_packets + other.resent_packets,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +66,11 @@ class SignOfLife:
 
     duplicates: int
     stale: int
-    underruns: int
+    transport: TransportCounts
     clock_uncertainty_ns: int | None
 
 
-NOTHING_YET = SignOfLife(0, 0, 0, None)
+NOTHING_YET = SignOfLife(0, 0, TransportCounts(), None)
 
 
 class StatisticsCounter:
@@ -93,7 +113,9 @@ class StatisticsCounter:
             missing=self._missing,
             duplicates=total.duplicates,
             stale=total.stale,
-            underruns=total.underruns,
+            underruns=total.transport.underruns,
+            missing_packets=total.transport.missing_packets,
+            resent_packets=total.transport.resent_packets,
             reconnects=max(self._connections - 1, 0),
             latency_p50_ms=None if p50 is None else float(p50),
             latency_p99_ms=None if p99 is None else float(p99),
@@ -102,4 +124,4 @@ class StatisticsCounter:
 
 
 def _sum(ended: SignOfLife, now: SignOfLife) -> SignOfLife:
-    return SignOfLife(ended.duplicates + now.duplicates, ended.stale + now.stale, ended.underruns + now.underruns, None)
+    return SignOfLife(ended.duplicates + now.duplicates, ended.stale + now.stale, ended.transport + now.transport, None)

@@ -9,18 +9,18 @@ from collections import deque
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
-from edge.cameras.acquirer import Acquirer
 from edge.cameras.camera import FramesMissing, TriggerFailed
 from edge.cameras.clock import CameraClock
-from edge.cameras.layout import ImageLayout, image_in
+from edge.cameras.layout import ImageLayout
 from edge.cameras.link import FrameHeader
 from edge.cameras.ring import RingGeometry, create_ring
 from edge.cameras.sequence import DUPLICATE, STALE, FrameSequence
-from edge.cameras.statistics import SignOfLife
-from edge.config import GenicamConfig
+from edge.cameras.statistics import SignOfLife, TransportCounts
+from edge.config import DeviceConfig
 
 if TYPE_CHECKING:
     from edge.cameras.link import Link
+    from edge.cameras.source import Source
 
 # The longest the loop waits for one thing, and so is deaf to the other: for a buffer, or for the parent.
 WAIT_S = 0.05
@@ -44,10 +44,10 @@ class Stream:
     """
 
     def __init__(
-        self, link: Link, acquirer: Acquirer, layout: ImageLayout, config: GenicamConfig, *, is_software_triggered: bool
+        self, link: Link, source: Source, layout: ImageLayout, config: DeviceConfig, *, is_software_triggered: bool
     ) -> None:
         self._link = link
-        self._acquirer = acquirer
+        self._source = source
         self._layout = layout
         self._is_software_triggered = is_software_triggered
         self._frame_timeout_s = config.frame_timeout_ms / 1e3
@@ -57,7 +57,7 @@ class Stream:
         self._fired_ns = 0
         self._refused = ""  # what came instead of the frame asked for
         self._faults = {DUPLICATE: 0, STALE: 0}
-        self._underruns_before = 0
+        self._transport_before = TransportCounts()
         self._alive_at_s = self._sign_due_s = time.monotonic()
         geometry = RingGeometry(config.ring_slots, math.prod(layout.shape))
         self._ring, descriptor = create_ring(geometry)
@@ -68,40 +68,40 @@ class Stream:
 
     def _begin(self) -> None:
         self._sequence = FrameSequence()
-        self._clock = CameraClock(self._acquirer.read_clock(), time.monotonic_ns())
+        self._clock = CameraClock(self._source.read_clock(), time.monotonic_ns())
         self._clock_due_s = time.monotonic() + CLOCK_EVERY_S
-        self._acquirer.start()
+        self._source.start()
 
     def step(self) -> bool:
         """Wait once and do what came; False when the parent wants to end.
 
         Raises:
-            DEVICE_ERRORS: the camera is lost.
+            Transport.errors: the camera is lost.
         """
         if not self._receive_requests():
             return False
         buffer = None
         if self._is_software_triggered and not self._is_exposing:
-            buffer = self._acquirer.fetch(0)  # unasked, and never the answer to a trigger not yet fired
+            buffer = self._source.fetch(0)  # unasked, and never the answer to a trigger not yet fired
             if buffer is None:
                 self._fire()
         if buffer is None and (self._is_exposing or not self._is_software_triggered):
-            buffer = self._acquirer.fetch(self._wait_ms())
+            buffer = self._source.fetch(self._wait_ms())
         now_s = time.monotonic()
         if buffer is not None:
             self._alive_at_s = now_s
             self._deliver(buffer)
         elif self._deadline_s is not None and now_s > self._deadline_s:
             self._give_up()
-        elif self._acquirer.is_maybe_lost() or now_s > self._alive_at_s + HEARTBEAT_S:
-            self._acquirer.check_alive()
+        elif self._source.is_maybe_lost() or now_s > self._alive_at_s + HEARTBEAT_S:
+            self._source.check_alive()
             self._alive_at_s = now_s
         if now_s >= self._sign_due_s:
             self._sign_due_s = now_s + SIGN_S
             self._give_sign()
         if now_s >= self._clock_due_s and not self._is_exposing:
             self._clock_due_s = now_s + CLOCK_EVERY_S
-            if self._clock.is_latched and (latched := self._acquirer.read_clock()) is not None:
+            if self._clock.is_latched and (latched := self._source.read_clock()) is not None:
                 self._clock.latch(latched)
         return True
 
@@ -111,7 +111,7 @@ class Stream:
             SignOfLife(
                 duplicates=self._faults[DUPLICATE],
                 stale=self._faults[STALE],
-                underruns=self._underruns_before + self._acquirer.underruns,
+                transport=self._transport_before + self._source.transport_counts,
                 clock_uncertainty_ns=None if clock is None else clock.at(time.monotonic_ns()).uncertainty_ns,
             )
         )
@@ -139,17 +139,17 @@ class Stream:
             self._deadline_s = time.monotonic() + self._frame_timeout_s
         if self._ring.has_free_slot:
             self._fired_ns = time.monotonic_ns()
-            self._acquirer.fire()
+            self._source.fire()
             self._is_exposing = True
 
     def _give_up(self) -> None:
-        self._acquirer.check_alive()
+        self._source.check_alive()
         timeout = f"within {self._frame_timeout_s * 1e3:g} ms"
         if self._is_exposing:
             reason = self._refused or f"the camera sent no frame {timeout}"
             self._link.send(TriggerFailed(self._answered(), reason))
-            self._underruns_before += self._acquirer.underruns
-            self._acquirer.stop()
+            self._transport_before += self._source.transport_counts
+            self._source.stop()
             self._begin()
         else:
             slots = self._ring.geometry.slots
@@ -165,19 +165,19 @@ class Stream:
         received_monotonic_ns, received_utc_ns = time.monotonic_ns(), time.time_ns()
         slot = self._ring.claim()
         if slot is None:  # the consumer is behind: the next frame delivered shows the gap
-            self._acquirer.requeue(buffer)
+            self._source.requeue(buffer)
             return
-        facts = self._acquirer.facts(buffer)
+        facts = self._source.facts(buffer)
         camera_ns = facts.timestamp_ns
         fault = self._follow(facts.frame_id, camera_ns, received_monotonic_ns)
         if fault and self._is_exposing:
             self._refused = fault
             self._ring.give_back(slot)
-            self._acquirer.requeue(buffer)
+            self._source.requeue(buffer)
             return
-        image, image_fault = image_in(buffer, self._layout)
+        image, image_fault = self._source.image_in(buffer, self._layout)
         self._ring.image(slot, image.shape)[...] = image
-        self._acquirer.requeue(buffer)
+        self._source.requeue(buffer)
         self._ring.pass_on(slot)
         latency_ns = self._latency_ns(camera_ns, received_monotonic_ns)
         self._link.send(
