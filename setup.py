@@ -17,8 +17,16 @@ EDGE = [
     "python-ulid>=2.7,<4",
     "tomli>=2,<3; python_version < '3.11'",
 ]
+# The last versions that build against the introspection library of Debian 12 and Ubuntu 22.04.
+ARAVIS = ["PyGObject>=3.42,<3.51"]
 DASHBOARD = ["starlette>=0.40,<2", "uvicorn>=0.30,<1"]
 DEMO = ["jsonschema>=4.22,<5", "amqtt>=0.11,<0.13"]
+SPARKPLUG = [
+    "paho-mqtt>=2.1,<3",
+    "protobuf>=5.29,<8",
+    "pydantic>=2.7,<3",
+    "tomli>=2,<3; python_version < '3.11'",
+]
 TRAINING = [
     "jinja2>=3.1,<4",
     "matplotlib>=3.8,<4",
@@ -31,7 +39,9 @@ TRAINING = [
 ]
 GRAPHS = ["cuda-bindings>=12.6,<14"]
 DEV = [
+    *ARAVIS,
     *GRAPHS,
+    *SPARKPLUG,
     "hypothesis>=6.100",
     "import-linter>=2.1",
     "mypy>=1.11",
@@ -46,6 +56,7 @@ DEV = [
     "tensorrt-rtx-cu13-bindings>=1.7.1,<1.8; platform_system == 'Linux' and platform_machine == 'x86_64'",
     "tensorrt-rtx-cu13-libs>=1.7.1,<1.8; platform_system == 'Linux' and platform_machine == 'x86_64'",
     "types-jsonschema",
+    "types-protobuf",
     "types-tqdm",
 ]
 
@@ -70,7 +81,9 @@ setup(
         "jetson": [*EDGE, "pycuda>=2024.1", "tqdm>=4.66,<5"],
         "graphs": GRAPHS,
         "consumer": ["paho-mqtt>=2.1,<3"],
+        "aravis": [*EDGE, *ARAVIS],
         "dashboard": DASHBOARD,
+        "sparkplug": SPARKPLUG,
         "demo": [*EDGE, *DASHBOARD, *DEMO],
         "training": [*EDGE, *TRAINING],
         "dev": [*EDGE, *DASHBOARD, *DEMO, *TRAINING, *DEV],
@@ -90,6 +103,7 @@ setup(
             "verify = edge.verify:add_command",
             "cameras = edge.cameras.listing:add_command",
             "outbox = edge.outbox.command:add_command",
+            "sparkplug = edge.sparkplug.command:add_command [sparkplug]",
             "demo = simulator.demo:add_command [demo]",
         ],
     },

@@ -23,6 +23,14 @@ for candidate in (name, f"{sysconfig.get_config_var('LIBDIR')}/{name}"):
 sys.exit(1)
 PY
 if [ "$kind" = dev ]; then
+    # Aravis with its camera simulator, and what its Python binding is built with.
+    have pkg-config || need+=(pkg-config)
+    for library in gobject-introspection-1.0:libgirepository1.0-dev cairo:libcairo2-dev; do
+        pkg-config --exists "${library%%:*}" 2>/dev/null || need+=("${library#*:}")
+    done
+    [ -n "$(find /usr/lib -name Aravis-0.8.typelib -print -quit)" ] || need+=(gir1.2-aravis-0.8)
+    "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"))' ||
+        need+=(python3-dev)
     have mosquitto || need+=(mosquitto)
     have chromium || need+=(chromium)
     have chromedriver || need+=(chromium-driver)
