@@ -18,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edge.commands import COMMAND_MAX_BYTES, REMEMBERED, WINDOW_S, CommandDesk
 from edge.config import MqttConfig
 from edge.errors import OutboxError
+from edge.events import CommandAnswered, Fact
 from edge.mqtt.publisher import Publisher
 from edge.notices import CommandResult
 from edge.outbox import Outbox
@@ -81,6 +82,21 @@ def test_repeating_a_command_gives_the_same_answer_and_does_nothing(
     assert desk.answer("count", command()) == first
     assert counter.calls == 1
     assert desk.answer("count", command("a-2", age_s=-30)).values == {"calls": 2.0}
+
+
+def test_every_command_is_recorded_once_whatever_becomes_of_it(clock: Clock, counter: Counter) -> None:
+    recorded: list[Fact] = []
+    desk = CommandDesk(BOOT_ID, lambda _: None, clock, recorded.append)
+    desk.offer("count", counter)
+    for action, payload in (("count", command()), ("count", command()), ("shutdown", command("a-2")), ("count", b"{")):
+        desk.answer(action, payload)
+    done, unknown, broken = recorded
+    assert done == CommandAnswered(action="count", command_id="a-1", result="done", reason=None)
+    assert unknown == CommandAnswered(
+        action="shutdown", command_id="a-2", result="refused", reason="no such action; there are count"
+    )
+    assert isinstance(broken, CommandAnswered)
+    assert (broken.command_id, broken.result) == (None, "refused")
 
 
 def test_a_recorded_command_is_never_done_again(desk: CommandDesk, counter: Counter, clock: Clock) -> None:

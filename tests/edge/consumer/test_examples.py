@@ -96,8 +96,12 @@ def test_a_csv_file_has_every_verdict_once_though_its_writer_is_killed(make_line
     total = line.station.verdicts.total()
     until(lambda: len(rows(path)) == total, "all rows")
     end(writer)
-    lines = [printer.stdout.readline().rstrip() for _ in range(total)]
+    lines, events = [], []
+    while len(lines) < total:
+        printed = printer.stdout.readline().rstrip()
+        (events if " event " in printed else lines).append(printed)
     assert end(printer) == ("", "")
+    assert [event.split()[3] for event in events] == ["bundle_loaded", "golden_test", "camera_connected"]
 
     kept = rows(path)
     assert [int(row["seq"]) for row in kept] == list(range(total))

@@ -24,6 +24,7 @@ from edge.dashboard.app import UPDATES_PER_S
 from edge.dashboard.passwords import Passwords, User, hash_password, load_passwords
 from edge.dashboard.server import Dashboard
 from edge.errors import ConfigError
+from edge.events import Fact, LoginRefused, UserAction
 
 PASSWORD = "correct horse battery"
 HASH = hash_password(PASSWORD)
@@ -160,12 +161,18 @@ def test_limits_and_sessions_end_with_time(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(Passwords, "check", check_at_once)
     now_s = [0.0]
-    access = Access(Passwords(USERS), lambda: now_s[0])
+    facts: list[Fact] = []
+    access = Access(Passwords(USERS), lambda: now_s[0], facts.append)
     token = access.log_in("a", "olga", PASSWORD)
     for _ in range(ATTEMPTS):
         assert access.log_in("a", "olga", "wrong") is None
     with pytest.raises(TooManyAttemptsError):
         access.log_in("a", "olga", PASSWORD)
+    assert facts == [
+        UserAction(kind="login", user="olga", role="operator", address="a"),
+        *[LoginRefused(address="a", reason="wrong name or password")] * ATTEMPTS,
+        LoginRefused(address="a", reason="too many attempts"),
+    ]
     assert access.log_in("b", "olga", PASSWORD) is not None
     now_s[0] = ATTEMPTS_WINDOW_S + 1
     assert access.log_in("a", "olga", PASSWORD) is not None

@@ -15,6 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge.config import MqttConfig
 from edge.delivery import verdict_messages
+from edge.events import Fact
 from edge.manifest import Sha256
 from edge.messages import Model, Recipe, Station, fit_verdict
 from edge.mqtt.publisher import Publisher
@@ -96,13 +97,20 @@ class Rig:
         self._validators = validators
         self.path = directory / "outbox.sqlite"
         self.outbox = Outbox(self.path, 1000)
+        self.facts: list[Fact] = []
         self._publishers: list[Publisher] = []
         self._subscribers: list[Subscriber] = []
 
     def publisher(self, port: int, *, backlog_per_s: float = 1500.0, **options: Any) -> Publisher:
         config = MqttConfig(**{"port": port, "reconnect_max_s": 0.5, **options})
         publisher = Publisher(
-            config, self.topics, self.outbox, boot_id=self._boot_id, version="0.1.0", backlog_per_s=backlog_per_s
+            config,
+            self.topics,
+            self.outbox,
+            boot_id=self._boot_id,
+            version="0.1.0",
+            backlog_per_s=backlog_per_s,
+            record=self.facts.append,
         )
         self._publishers.append(publisher)
         self._publishers[-1].start()

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pytest
 
 from edge.delivery import verdict_messages
+from edge.events import OutboxSalvaged
 from edge.manifest import Sha256
 from edge.messages import fit_verdict
 from edge.notices import Meta, Metrics, StateName, plc_record
@@ -243,6 +244,7 @@ def test_a_damaged_outbox_is_an_alarm_and_the_rest_is_delivered(rig: Any, mosqui
         "row 8 fails its checksum; 39 messages saved, 1 verdicts missing; damaged file: outbox.sqlite.damaged-"
         in reason
     )
+    assert rig.facts == [OutboxSalvaged(problem="row 8 fails its checksum", saved=39, missing=1)]
 
 
 def test_the_subscriber_on_the_page_for_consumers_works(rig: Any, mosquitto: Any, topics: Topics) -> None:
