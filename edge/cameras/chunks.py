@@ -8,7 +8,7 @@ from typing import Any
 
 from genicam import genapi, gentl
 
-from edge.cameras.features import available_entries, find_feature, write_feature
+from edge.cameras.features import ABSENT, available_entries, find_feature, write_feature
 from edge.cameras.sequence import id_step
 from edge.errors import CameraSetupError
 
@@ -62,7 +62,7 @@ class FrameReader:
         mode = find_feature(nodes, "ChunkModeActive")
         ticks = find_feature(nodes, "GevTimestampTickFrequency")  # older cameras do not count in nanoseconds
         self._ticks_hz = 1_000_000_000 if ticks is None else int(ticks.value) or 1_000_000_000
-        self._nodes = nodes
+        self._values = {name: nodes.get_node(f"Chunk{name}") for name in CHUNKS if nodes.has_node(f"Chunk{name}")}
         self._adapter = genapi.ChunkAdapterGeneric(nodes) if mode is not None and mode.value else None
         self._first = True
         self._counts_exposures = self._tells_time = False
@@ -98,8 +98,7 @@ class FrameReader:
             if not places:
                 return {}
             self._adapter.attach_buffer(buffer.raw_buffer, places)
-            nodes = {name: find_feature(self._nodes, f"Chunk{name}") for name in CHUNKS}
-            return {name: node.value for name, node in nodes.items() if node is not None}
+            return {name: node.value for name, node in self._values.items() if node.get_access_mode() not in ABSENT}
         except (genapi.GenericException, gentl.GenericException):  # not every producer finds chunks in every frame
             return {}
         finally:
