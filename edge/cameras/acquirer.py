@@ -13,11 +13,11 @@ from edge.cameras.camera import CameraInfo
 from edge.cameras.chunks import FrameFacts, FrameReader, enable_chunks
 from edge.cameras.clock import ClockMap, read_latched
 from edge.cameras.features import find_feature, write_settings
+from edge.cameras.host_modules import LossNotice, keep_oldest_frames
 from edge.cameras.layout import ImageLayout, image_in, read_layout
 from edge.cameras.marks import memory_of, write_marks
 from edge.cameras.producers import describe_device
 from edge.cameras.statistics import TransportCounts
-from edge.cameras.transport import LossNotice, keep_oldest_frames
 from edge.config import GenicamConfig, TriggerConfig
 from edge.frame import Image
 
