@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from edge.contract import asyncapi, channels, files, main, stale
+from edge.contract import asyncapi, channels, files, json_schema, main, stale
 from edge.masks import decode_rle
 from edge.notices import MESSAGES, SCHEMA_URIS
 
@@ -90,6 +90,8 @@ def test_the_page_for_consumers_names_every_topic_and_its_example_is_valid(
     page = (ROOT / "docs" / "mqtt.md").read_text(encoding="utf-8")
     for channel in channels():
         assert f"`{channel.address.split('{station}/')[1]}`" in page, channel.address
+    for kind in json_schema("event")["properties"]["event"]["discriminator"]["mapping"]:
+        assert f"`{kind}`" in page, kind
     (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     verdict = json.loads(example)
     validators["verdict"].validate(verdict)
