@@ -35,12 +35,12 @@ from edge.frame import Image
 from training.data.good_parts import load_good_parts
 from training.data.labelled import read_labelled
 from training.distributed import World
-from training.feature_cells import FeatureCells
+from training.encodings import Encodings
 from training.loop import Training
 from training.networks.backbones import Backbone, BackboneName, fold_batch_norm, load_backbone
 from training.networks.detector import Detector
-from training.networks.features import TOKENS, CellExtractor
-from training.networks.tfanet import PRESETS, TFANet
+from training.networks.tfanet import PRESETS
+from training.networks.tfanet_detector import KIND, TfaNet, TfaNetSettings
 from training.settings import TrainSettings
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"
@@ -49,26 +49,27 @@ PACKAGES = ("torch", "numpy")
 
 def train(
     images: Image, held_out: Image, backbone: Backbone, settings: TrainSettings, device: torch.device, cache_gib: float
-) -> tuple[TFANet, dict[str, Any]]:
+) -> tuple[TfaNet, dict[str, Any]]:
     """Train as the verb `train` does; time per epoch and peak memory."""
     is_cuda = device.type == "cuda"
     if is_cuda:
         torch.cuda.reset_peak_memory_stats()
     torch.manual_seed(settings.seed)
-    network = TFANet(sum(backbone.tap_channels), PRESETS[settings.preset], 1).to(device)
+    assert isinstance(settings.network, TfaNetSettings)
+    trainable = TfaNet(backbone, settings.network, None)
+    trainable.to(device)
     started_s = time.perf_counter()
-    extractor = CellExtractor(backbone, network.feature_scale).to(device)
-    parts = FeatureCells(extractor, images, cache_gib * 2**30)
-    held_out_parts = FeatureCells(extractor, held_out, cache_gib * 2**30)
-    template = parts.cells(torch.arange(1))
+    trainable.templates.copy_(torch.from_numpy(images[:1]))
+    parts, held_out_parts = (Encodings(trainable, some, cache_gib * 2**30) for some in (images, held_out))
     if is_cuda:
         torch.cuda.synchronize()
     features_s = time.perf_counter() - started_s
-    training = Training(network, parts, held_out_parts, template, torch.arange(TOKENS), settings, World(0, 1, device))
+    training = Training(trainable, parts, held_out_parts, settings, World(0, 1, device))
     training.run(lambda _: None)
     # The first epoch chooses algorithms and fills the allocator.
     steady_s = [epoch.seconds for epoch in training.history[1:]] or [training.history[0].seconds]
-    return network.eval(), {
+    trainable.eval()
+    return trainable, {
         "images": len(images),
         "held_out_images": len(held_out),
         "batch": settings.batch,
@@ -160,7 +161,10 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, An
         arguments.preset, backbone(), device, arguments.rounds, arguments.frames, not arguments.without_compile
     )
     settings = TrainSettings(
-        preset=arguments.preset, backbone=name, epochs=arguments.epochs, batch=arguments.batch, precision="bfloat16"
+        network=TfaNetSettings(preset=arguments.preset, backbone=name),
+        epochs=arguments.epochs,
+        batch=arguments.batch,
+        precision="bfloat16",
     )
     if arguments.data:
         parts = load_good_parts(arguments.data, settings.data, settings.seed)
@@ -169,11 +173,12 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, An
         images = np.concatenate([random_image(seed) for seed in range(arguments.images)])
         held_out = images[:0]
     frozen = backbone().to(device)
-    network, cost = train(images, held_out, frozen, settings, device, arguments.cache_gib)
+    trainable, cost = train(images, held_out, frozen, settings, device, arguments.cache_gib)
     auroc = None
     if arguments.weights and arguments.data:
-        fold_batch_norm(frozen)
-        detector = Detector(frozen.cpu(), network.cpu(), images[:1], settings.score_rule, settings.fusion).to(device)
+        trainable.cpu()
+        fold_batch_norm(trainable)
+        detector = Detector(trainable.maps(), KIND.fuse, settings.score_rule, settings.network.fusion).to(device)
         auroc = image_auroc(arguments.data, settings, detector, device)
     return {
         "command": " ".join(["python", "benchmarks/gpu.py", *sys.argv[1:]]),

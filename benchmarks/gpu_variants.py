@@ -31,17 +31,18 @@ class InType(nn.Module):
         super().__init__()
         _, detector = both_detectors(backbone, preset)
         self.detector = detector
-        detector.extractor.to(dtype)
-        detector.extractor.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        detector.network.to(dtype)
-        detector.template_tokens = detector.template_tokens.to(dtype)
+        folded = detector.small_maps
+        folded.extractor.to(dtype)
+        folded.extractor.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        folded.network.to(dtype)
+        folded.template_tokens = folded.template_tokens.to(dtype)
         self.dtype = dtype
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """As `Detector.forward`."""
-        detector, network = self.detector, self.detector.network
-        cells = detector.extractor(image.permute(0, 3, 1, 2).to(self.dtype))
-        rebuilt = network.reconstruct(network.embed(cells), detector.template_tokens)
+        detector, folded = self.detector, self.detector.small_maps
+        cells = folded.extractor(image.permute(0, 3, 1, 2).to(self.dtype))
+        rebuilt = folded.network.reconstruct(folded.network.embed(cells), folded.template_tokens)
         fused = anomaly_map(cells.float(), rebuilt.float(), detector.smoothing, detector.fusion)
         return fused, score_map(fused, detector.score_rule)
 

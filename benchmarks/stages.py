@@ -43,19 +43,19 @@ class Stage:
 
 
 def _backbone(detector: Detector, image: Tensor) -> Any:
-    extractor = detector.extractor
+    extractor = detector.small_maps.extractor
     return extractor.backbone((image.float().permute(0, 3, 1, 2) - extractor.mean_255) / extractor.std_255)
 
 
 def _fusion(detector: Detector, *taps: Tensor) -> Tensor:
     size = (FEATURE_SIZE, FEATURE_SIZE)
     resized = (F.interpolate(tap, size, mode="bilinear", align_corners=True) for tap in taps[2:])
-    return patchify(torch.cat([*taps[:2], *resized], dim=1) * detector.extractor.scale)
+    return patchify(torch.cat([*taps[:2], *resized], dim=1) * detector.small_maps.extractor.scale)
 
 
 def _encoder(detector: Detector, tokens: Tensor) -> Tensor:
-    network = detector.network
-    sequence = torch.cat([network.cls, tokens, detector.template_tokens], dim=1)
+    network = detector.small_maps.network
+    sequence = torch.cat([network.cls, tokens, detector.small_maps.template_tokens], dim=1)
     for block in network.blocks[:-1]:
         sequence = block(sequence)
     refined: Tensor = network.norm(network.blocks[-1](sequence, torch.cat([sequence[:, :1], sequence[:, -TOKENS:]], 1)))
@@ -63,7 +63,7 @@ def _encoder(detector: Detector, tokens: Tensor) -> Tensor:
 
 
 def _decoder(detector: Detector, refined: Tensor) -> Tensor:
-    network = detector.network
+    network = detector.small_maps.network
     refined = network.fdrm_embed(refined) + network.fdrm_position
     for block in network.fdrm_blocks:
         refined = block(refined)
@@ -75,7 +75,7 @@ def _decoder(detector: Detector, refined: Tensor) -> Tensor:
 STAGES = (
     Stage("backbone", _backbone, ("image",), TAPS),
     Stage("feature fusion", _fusion, TAPS, ("cells",)),
-    Stage("patch embedding", lambda detector, x: detector.network.embed(x), ("cells",), ("tokens",)),
+    Stage("patch embedding", lambda detector, x: detector.small_maps.network.embed(x), ("cells",), ("tokens",)),
     Stage("encoder (TFAM)", _encoder, ("tokens",), ("refined",)),
     Stage("FDRM and head", _decoder, ("refined",), ("reconstruction",)),
     Stage(

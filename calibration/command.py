@@ -22,9 +22,11 @@ from edge.arguments import share, whole_number_from
 from edge.bundle import load_bundle
 from edge.engines.plan_cache import user_cache
 from edge.errors import RefusedError
+from export.onnx_graph import Parts
 from export.outputs import run_onnx
 from export.page import render
 from export.staging import replace_files
+from training.networks.table import DETECTORS
 
 # Far more than any threshold lets pass.
 MAX_REJECTED = 0.5
@@ -96,7 +98,7 @@ def _handle(arguments: argparse.Namespace) -> int:
         images, masks = with_labelled_defects(good, arguments.labelled, settings)
     evidence = Evidence(images, masks, run_onnx(fp32, images, "fp32"), threshold)
     _refuse_rejected(arguments.images, evidence.reference.scores[: len(good)], threshold)
-    network = prepare(fp32)
+    network = prepare(fp32, _parts(bundle.manifest.detector))
     found = calibrate(
         network,
         measure_ranges(network, calibration, arguments.cache),
@@ -115,6 +117,11 @@ def _handle(arguments: argparse.Namespace) -> int:
     replace_files(bundle, {variant.file: found.model, REPORT: render(page).encode()}, {"int8": variant})
     print(table(bundle, network, found, variant, len(found.model)))
     return 0
+
+
+def _parts(detector: str) -> Parts:
+    """None for a detector that this version does not know."""
+    return DETECTORS[detector].parts if detector in DETECTORS else ()
 
 
 def _refuse_rejected(directory: Path, scores: Float, threshold: float) -> None:

@@ -20,7 +20,7 @@ class Cost:
     """How much a network differs from the float32 one.
 
     Attributes:
-        map_error: mean |map - float32 map|, as a share of the float32 maps' mean.
+        map_error: mean |map - float32 map|, as a share of the float32 maps' mean magnitude.
         score_error: mean |score / float32 score - 1|.
         flip_share: of the images, verdicts that changed.
         expected_flip_share: the same with every image's relative error applied to every image's score: finer than one
@@ -100,7 +100,7 @@ class Evidence:
         tipped = (scores[:, None] >= self.threshold) != (scores[:, None] * ratios >= self.threshold)
         fell = self._figures - self._accuracy(answers)
         return Cost(
-            map_error=float(np.abs(answers.maps - self.reference.maps).mean() / self.reference.maps.mean()),
+            map_error=float(np.abs(answers.maps - self.reference.maps).mean() / np.abs(self.reference.maps).mean()),
             score_error=float(np.abs(ratios - 1).mean()),
             flip_share=float(flips.mean()),
             expected_flip_share=float(tipped.mean()),

@@ -16,7 +16,7 @@ from edge.errors import BundleError
 from edge.frame import Image
 from export.cost import multiply_accumulates
 from export.half import to_half
-from export.onnx_graph import fold_constants, group_of, links, name_nodes, weighted_nodes
+from export.onnx_graph import Parts, fold_constants, group_of, links, name_nodes, weighted_nodes
 from export.probe import Probe
 from training.image_sets import evenly
 
@@ -63,8 +63,12 @@ class Ranges:
     means: Mapping[str, Float]
 
 
-def prepare(fp32: bytes) -> Network:
+def prepare(fp32: bytes, parts: Parts) -> Network:
     """Take a bundle's fp32 network apart.
+
+    Args:
+        fp32: the ONNX file.
+        parts: what the groups are, see `group_of`.
 
     Raises:
         BundleError: it has no weights that could be INT8.
@@ -79,7 +83,7 @@ def prepare(fp32: bytes) -> Network:
         raise BundleError("the network has no convolution or matrix product with weights", "stay with fp32")
     groups: dict[str, list[str]] = {}
     for node in weighted:
-        groups.setdefault(group_of(node, known), []).append(node.name)
+        groups.setdefault(group_of(node, known, parts), []).append(node.name)
     inputs = {node.name: node.input[0] for node in weighted}
     return Network(model, groups, multiply_accumulates(model), inputs)
 

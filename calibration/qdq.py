@@ -18,7 +18,6 @@ import onnx
 from onnx import helper, numpy_helper
 
 from calibration.ranges import LEVELS
-from edge.errors import EngineError
 from export.onnx_graph import Links, drop_unread_constants, links, weighted_nodes
 
 Float = npt.NDArray[np.float32]
@@ -108,14 +107,11 @@ def mean_shift(node: onnx.NodeProto, error: Float, means: Float) -> Float:
         node: Conv, Gemm or MatMul.
         error: of its weight, in the weight's shape.
         means: of the input channels, (C,); a convolution's border is neglected.
-
-    Raises:
-        EngineError: a grouped convolution.
     """
     if node.op_type == "Conv":
-        if error.shape[1] != len(means):
-            raise EngineError(f"'{node.name}' is a grouped convolution", "leave it out of INT8")
-        return np.asarray(error.sum(axis=(2, 3)) @ means, np.float32)
+        of_group = means.reshape(-1, error.shape[1])
+        groups = error.sum(axis=(2, 3)).reshape(len(of_group), -1, error.shape[1])
+        return np.asarray((groups @ of_group[..., None]).ravel(), np.float32)
     return np.asarray(error @ means if channel_axis(node) == 0 else means @ error, np.float32)
 
 

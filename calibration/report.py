@@ -58,7 +58,10 @@ def quantisation_page(
 
 def _facts(bundle: Bundle, quantisation: Quantisation, variant: Variant) -> tuple[tuple[str, str], ...]:
     return (
-        ("Network", f"preset {bundle.manifest.preset}, backbone {bundle.manifest.backbone}"),
+        (
+            "Network",
+            f"{bundle.manifest.detector}, preset {bundle.manifest.preset}, backbone {bundle.manifest.backbone}",
+        ),
         ("Ranges from", f"{quantisation.images} good parts, pixels' sha256 {quantisation.data_sha256[:12]}…"),
         ("Made from fp32 (sha256)", f"{bundle.manifest.files[bundle.variant('fp32').file][:12]}…"),
         ("Golden vectors", f"maps within {percent(variant.map_tolerance)}, checked at every start"),

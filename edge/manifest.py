@@ -12,7 +12,6 @@ MANIFEST_NAME = "manifest.json"
 
 Precision = Literal["fp32", "fp16", "int8"]
 ScoreRule = Literal["std", "max", "top1pct"]
-Fusion = Literal["product", "sum", "direction", "distance"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -133,13 +132,13 @@ class Manifest(_Strict):
     schema_version: Literal[2]
     name: str = Field(min_length=1, max_length=MAX_NAME_LENGTH)
     version: str = Field(min_length=1, max_length=MAX_VERSION_LENGTH)
-    detector: Literal["tfanet"]
+    detector: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
     preset: str
     backbone: str
     preprocessing: Preprocessing
     normalisation: Normalisation
     score_rule: ScoreRule
-    fusion: Fusion = Field(description="how the maps of direction and distance became one")
+    fusion: str = Field(description="how the detector's maps became one")
     image_threshold: Threshold
     pixel_threshold: PixelThreshold
     template: str

@@ -17,7 +17,6 @@ from edge.errors import RefusedError
 from edge.frame import Image
 from edge.manifest import (
     SCHEMA_VERSION,
-    Fusion,
     Golden,
     Manifest,
     Normalisation,
@@ -49,10 +48,11 @@ class Identity:
 
     name: str
     version: str
+    detector: str
     preset: str
     backbone: str
     score_rule: ScoreRule
-    fusion: Fusion
+    fusion: str
     preprocessing: Preprocessing
 
 
@@ -152,7 +152,7 @@ def write_bundle(
         schema_version=SCHEMA_VERSION,
         name=identity.name,
         version=identity.version,
-        detector="tfanet",
+        detector=identity.detector,
         preset=identity.preset,
         backbone=identity.backbone,
         preprocessing=identity.preprocessing,

@@ -13,15 +13,13 @@ import numpy as np
 from edge.arguments import rate
 from edge.bundle import file_sha256, load_bundle, write_manifest
 from edge.errors import ConfigError
-from edge.frame import Image
 from edge.manifest import MAX_NAME_LENGTH, MAX_VERSION_LENGTH, Manifest, Precision, Provenance
 from export.bundle import Identity, Material, write_bundle
 from export.report import REPORT, write_export_report
 from export.staging import staged_bundle
-from training.data.good_parts import load_good_parts
+from training.data.good_parts import GoodParts, load_good_parts
 from training.image_sets import evenly
 from training.networks.backbones import fold_batch_norm
-from training.networks.detector import Detector
 from training.run import Run, load_run
 from training.synthetic import with_defects
 from training.thresholds import PIXEL_SHARE, images_needed
@@ -69,7 +67,7 @@ def add_rates(parser: argparse.ArgumentParser) -> None:
 
 def export_run(
     run: Run,
-    held_out: Image,
+    parts: GoodParts,
     out: Path,
     name: str,
     version: str,
@@ -80,7 +78,7 @@ def export_run(
 
     Args:
         run: trained.
-        held_out: uint8 (n,256,256,3), good parts that it was not trained on.
+        parts: what it was trained on, with the parts that it held out.
         out: bundle directory; an older bundle there is replaced.
         name, version: of the recipe.
         false_reject_rate, pixel_share: for the thresholds.
@@ -90,8 +88,9 @@ def export_run(
         InputError: the run is damaged, there are no held-out parts, or `out` cannot be written.
     """
     record, settings = run.record, run.record.settings
-    graph = _graph(run)
-    material = _material(run, held_out)
+    graph = run.detector()
+    fold_batch_norm(graph)
+    material = _material(parts)
     with staged_bundle(out) as directory:
         made = write_bundle(
             directory,
@@ -100,10 +99,11 @@ def export_run(
             Identity(
                 name=name,
                 version=version,
-                preset=settings.preset,
-                backbone=settings.backbone,
+                detector=settings.detector,
+                preset=settings.network.preset,
+                backbone=settings.network.backbone,
                 score_rule=settings.score_rule,
-                fusion=settings.fusion,
+                fusion=settings.network.fusion,
                 preprocessing=settings.data.preprocessing,
             ),
             Provenance(
@@ -132,10 +132,10 @@ def _handle(arguments: argparse.Namespace) -> int:
     name = arguments.name or run.record.product
     _refuse_length("--name", name, MAX_NAME_LENGTH)
     _refuse_length("--version", arguments.version, MAX_VERSION_LENGTH)
-    held_out = _held_out(run, arguments.data)
+    parts = _good_parts(run, arguments.data)
     manifest = export_run(
         run,
-        held_out,
+        parts,
         arguments.out,
         name,
         arguments.version,
@@ -151,8 +151,8 @@ def _refuse_length(option: str, text: str, longest: int) -> None:
         raise ConfigError(f"'{text}' has {len(text)} characters, 1 to {longest} may be", f"give another with {option}")
 
 
-def _held_out(run: Run, data: Path | None) -> Image:
-    """The good parts that the run held back, read again from its data."""
+def _good_parts(run: Run, data: Path | None) -> GoodParts:
+    """The good parts that the run was trained on and that it held back, read again from its data."""
     if data is None and run.record.data is None:
         raise ConfigError(f"'{run.path}' does not say where its images are", "give them with --data")
     settings = run.record.settings
@@ -164,23 +164,17 @@ def _held_out(run: Run, data: Path | None) -> Image:
         raise ConfigError(
             f"'{run.path}' held no good parts back, so no threshold can be fitted", "train with --held-out-share 0.1"
         )
-    return parts.held_out
+    return parts
 
 
-def _graph(run: Run) -> Detector:
-    graph = run.detector()
-    fold_batch_norm(graph.extractor.backbone)
-    return graph
-
-
-def _material(run: Run, held_out: Image) -> Material:
+def _material(parts: GoodParts) -> Material:
     """Held-out parts, evenly chosen, as they are and with defects drawn onto them."""
-    templates = run.templates()
+    held_out = parts.held_out
     chosen = held_out[evenly(len(held_out), MAX_COMPARED)]
     damaged, _ = with_defects(chosen, SEED)
     half = GOLDEN_PARTS // 2
     return Material(
-        template=templates[0] if len(templates) else held_out[0],
+        template=parts.train[0],
         held_out=held_out,
         compared=np.concatenate([chosen, damaged]),
         golden=np.concatenate([chosen[:half], damaged[-half:]]),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from edge.frame import Image
-from edge.manifest import Fusion, Provenance, ScoreRule
+from edge.manifest import Provenance, ScoreRule
 from export.bundle import Identity, Material, write_bundle
 from export.graph import detector_graph
 from export.staging import staged_bundle
@@ -22,12 +22,12 @@ from simulator.defects import DefectKind
 from simulator.parts import HELD_OUT_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS
 from training.checkpoint import load_weights, save_weights
 from training.distributed import World
-from training.feature_cells import FeatureCells
+from training.encodings import Encodings
 from training.image_sets import images_sha256
 from training.loop import Training
+from training.networks.anomaly_map import Fusion
 from training.networks.backbones import Backbone, load_backbone
-from training.networks.features import TOKENS, CellExtractor
-from training.networks.tfanet import PRESETS, TFANet
+from training.networks.tfanet_detector import TfaNet, TfaNetSettings
 from training.pretrain import PretrainSettings, pretrain
 from training.provenance import code_version
 from training.rendered import PREPROCESSING, rendered_set
@@ -41,7 +41,8 @@ FALSE_REJECT_RATE = 0.005
 COMPARED_IMAGES = 32
 PRETRAINING = PretrainSettings()
 # The rate suits the small preset; the paper's is for a network thirty times its size.
-TRAINING = TrainSettings(preset="tiny", seed=7, epochs=18, batch=4, lr=5e-4, decay_share=0.3)
+TFANET = TfaNetSettings(preset="tiny")
+TRAINING = TrainSettings(network=TFANET, seed=7, epochs=18, batch=4, lr=5e-4, decay_share=0.3)
 GOLDEN_KINDS = (None, None, DefectKind.SCRATCH, DefectKind.STAIN)
 
 
@@ -77,44 +78,43 @@ def demo_backbone(work: Path) -> Backbone:
     return load_backbone("resnet18", path)
 
 
-def demo_network(work: Path, backbone: Backbone) -> tuple[TFANet, Image]:
-    """The TFA-Net after the last cycle, and all parts it was trained on, the template first.
+def demo_network(work: Path, backbone: Backbone) -> tuple[TfaNet, Image]:
+    """TFA-Net after the last cycle, and all parts it was trained on, the template first.
 
     A cycle whose result is there is not run again.
     """
     torch.manual_seed(TRAINING.seed)
-    network, seen = TFANet(sum(backbone.tap_channels), PRESETS[TRAINING.preset]), []
+    trainable, seen = TfaNet(backbone, TFANET, None), []
     for number, cycle in enumerate(CYCLES, 1):
         images = rendered_set(cycle.seeds, drift=cycle.drift).images
         seen.append(images)
         path = work / f"tfanet.{number}.pth"
         if not path.is_file():
-            train_cycle(network, backbone, images, seen[0][:1], cycle.settings)
-            save_weights(network, path)
-        load_weights(network, path)
-    return network.eval(), np.concatenate(seen)
+            trainable.templates.copy_(torch.from_numpy(seen[0][:1]))
+            train_cycle(trainable, images, cycle.settings)
+            save_weights(trainable.network, path)
+        load_weights(trainable.network, path)
+    trainable.eval()
+    return trainable, np.concatenate(seen)
 
 
-def train_cycle(network: TFANet, backbone: Backbone, images: Image, template: Image, settings: TrainSettings) -> None:
+def train_cycle(trainable: TfaNet, images: Image, settings: TrainSettings) -> None:
     """Train in place on good parts, none held out: the thresholds have parts of their own."""
     alone = World(0, 1, torch.device("cpu"))
-    extractor = CellExtractor(backbone, network.feature_scale)
-    parts, held_out, templates = (FeatureCells(extractor, some, np.inf) for some in (images, images[:0], template))
-    template_cells = templates.cells(torch.arange(1))
-    training = Training(network, parts, held_out, template_cells, torch.arange(TOKENS), settings, alone)
-    training.run(lambda _: None)
+    parts, held_out = (Encodings(trainable, some, np.inf) for some in (images, images[:0]))
+    Training(trainable, parts, held_out, settings, alone).run(lambda _: None)
 
 
 def make_demo_bundle(out: Path, work: Path) -> None:
     """Run the stages that are missing and write the bundle."""
     backbone = demo_backbone(work)
-    network, train_images = demo_network(work, backbone)
+    trainable, train_images = demo_network(work, backbone)
     template = train_images[0]
     held_out = rendered_set(HELD_OUT_SEEDS[:HELD_OUT_IMAGES]).images
     with staged_bundle(out) as directory:
         write_bundle(
             directory,
-            detector_graph(backbone, network, template[None], SCORE_RULE, FUSION, half_weights=True),
+            detector_graph(backbone, trainable.network, template[None], SCORE_RULE, FUSION, half_weights=True),
             Material(
                 template=template,
                 held_out=held_out,
@@ -124,8 +124,9 @@ def make_demo_bundle(out: Path, work: Path) -> None:
             Identity(
                 name="demo-flange",
                 version="1",
-                preset=TRAINING.preset,
-                backbone="resnet18",
+                detector=TRAINING.detector,
+                preset=TFANET.preset,
+                backbone=TFANET.backbone,
                 score_rule=SCORE_RULE,
                 fusion=FUSION,
                 preprocessing=PREPROCESSING,

@@ -1,4 +1,4 @@
-"""The detector as it is exported: batch normalisation folded, weights rounded where a file may store them so."""
+"""TFA-Net as the demo exports it: batch normalisation folded, weights rounded where a file may store them so."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import torch
 from torch import nn
 
 from edge.frame import Image
-from edge.manifest import Fusion, ScoreRule
+from edge.manifest import ScoreRule
+from training.networks.anomaly_map import Fusion
 from training.networks.backbones import Backbone, fold_batch_norm
 from training.networks.detector import Detector
 from training.networks.tfanet import TFANet
+from training.networks.tfanet_detector import FoldedTfaNet, fuse_tfanet
 
 
 def detector_graph(
@@ -29,7 +31,7 @@ def detector_graph(
     if half_weights:
         round_to_half(backbone)
         round_to_half(network)
-    return Detector(backbone, network, templates, score_rule, fusion).eval()
+    return Detector(FoldedTfaNet(backbone, network, templates), fuse_tfanet, score_rule, fusion).eval()
 
 
 def round_to_half(module: nn.Module) -> None:

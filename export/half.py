@@ -1,4 +1,4 @@
-"""The same network in half precision where that is safe: between the first and the last weights, but for normalisation
+"""The same network in half precision where that is safe: between first and last weights, but for normalisation
 and softmax, whose sums need float32. The image's scaling, the anomaly map and the score stay in float32.
 
 Each node computes in one type, and casts stand where types meet, so a runtime that obeys the graph's types (TensorRT's
@@ -53,9 +53,9 @@ def float_tensors(model: onnx.ModelProto) -> set[str]:
 
 def _between_weights(model: onnx.ModelProto, known: Links) -> dict[str, onnx.NodeProto]:
     """The nodes, by name, that could compute in half precision."""
-    last = weighted_nodes(model)[-1]
-    ends = {last.name, *(node.name for node in known.read_by[last.output[0]] if node.op_type == "Add")}
     weighted = {node.name for node in weighted_nodes(model)}
+    ends = {reader.name for node in weighted_nodes(model) for reader in known.read_by[node.output[0]]}
+    ends = {node.name for node in model.graph.node if node.name in ends and node.op_type == "Add"} | weighted
     after: set[str] = set()
     for node in model.graph.node:
         if node.name in weighted or after.intersection(node.input):

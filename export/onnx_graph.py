@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,20 +12,9 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-# As a frame passes through them; finer in the backbone, whose stages differ most in what INT8 costs.
-_MODULES = (
-    ("extractor.backbone.conv1.", "stem"),
-    ("extractor.backbone.layer1.", "layer1"),
-    ("extractor.backbone.layer2.", "layer2"),
-    ("extractor.backbone.layer3.", "layer3"),
-    ("extractor.", "backbone"),
-    ("network.patch_embed.", "patch embedding"),
-    ("network.blocks.", "encoder"),
-    ("network.norm.", "decoder"),
-    ("network.fdrm_norm.", "prediction"),
-    ("network.fdrm_", "decoder"),
-    ("network.head.", "prediction"),
-)
+# What `training.networks.detector.Detector` calls the network in it; the demo's bundle is older than that.
+_WITHIN = "small_maps."
+Parts = Sequence[tuple[str, str]]
 WEIGHTED_OPS = ("Conv", "Gemm", "MatMul")
 _FOLDED_OPS = ("Cast", "Expand", "Reshape", "Slice", "Transpose")
 
@@ -105,17 +94,23 @@ def weighted_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return found
 
 
-def group_of(node: onnx.NodeProto, known: Links) -> str:
+def group_of(node: onnx.NodeProto, known: Links, parts: Parts) -> str:
     """The part of the network that a weighted node belongs to, by the constants' names around it.
 
-    Its own weight, the bias added to it, or what normalises its input: the exporter keeps some of their names. A node
-    that none of them tells of counts as the backbone's when it is a convolution, else as the encoder's.
+    Its own weight, the bias added to it, or what normalises its input: the exporter keeps some of their names. A
+    convolution that none of them tells of counts as one of the "convolutions", a product as the part without a
+    beginning.
+
+    Args:
+        node: weighted.
+        known: of its model.
+        parts: beginnings of names and what they belong to, see `training.networks.trainable.Kind`.
     """
     for name in _names_around(node, known):
-        for prefix, group in _MODULES:
-            if name.startswith(prefix):
+        for prefix, group in parts:
+            if prefix and name.removeprefix(_WITHIN).startswith(prefix):
                 return group
-    return "backbone" if node.op_type == "Conv" else "encoder"
+    return "convolutions" if node.op_type == "Conv" else dict(parts).get("", "products")
 
 
 def _names_around(node: onnx.NodeProto, known: Links) -> Iterator[str]:

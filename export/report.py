@@ -99,9 +99,10 @@ def _facts(run: Run, made: Made) -> tuple[tuple[str, str], ...]:
         ("Product", record.product),
         (
             "Network",
-            f"TFA-Net, preset {manifest.preset}, {settings.templates} template{'s' * (settings.templates != 1)}; "
+            f"{settings.kind.title}, preset {manifest.preset}; "
             f"frozen backbone {manifest.backbone} ({manifest.provenance.backbone_weights})",
         ),
+        *([("Its settings", settings.network.details)] if settings.network.details else []),
         ("Score", f"rule “{manifest.score_rule}”, map “{manifest.fusion}”"),
         (
             "Trained on",
@@ -123,7 +124,7 @@ def _training(run: Run) -> list[Section]:
         "Both lines should fall and level off; if the held-out one rises while the other falls, the network learns its "
         "training images by heart.",
     )
-    text = "How badly the network reconstructs good parts, pass after pass over the images."
+    text = "How badly the network knows good parts, pass after pass over the images."
     return [Section("The training", (text,), figures=(curves,))]
 
 

@@ -1,4 +1,4 @@
-"""The verb `ablate`: what each part of the recipe is worth, on the same images, one change at a time."""
+"""The verb `ablate`: what each part of TFA-Net's recipe is worth, on the same images, one change at a time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from statistics import fmean
 from typing import Any, get_args
 
 from edge.errors import ConfigError
-from edge.manifest import Fusion, ScoreRule
+from edge.manifest import ScoreRule
 from training.allocator import keep_freed_memory
-from training.command import GIB, add_settings, settings_from
+from training.command import GIB, preferred_precision
 from training.distributed import World, joined_world
 from training.evaluation.evaluate import Evaluation, evaluate_variants
 from training.evaluation.predict import read_parts
 from training.files import write_text
+from training.networks.anomaly_map import Fusion
 from training.networks.backbones import ARCHITECTURES, BackboneName
+from training.options import add_settings, settings_from
 from training.provenance import code_version
 from training.run import HISTORY, Run
 from training.settings import TrainSettings
@@ -50,7 +52,10 @@ def variants(base: TrainSettings, backbones: Sequence[BackboneName]) -> list[Var
     """All rows that need a training; equal settings occur more than once and are trained once."""
 
     def changed(**fields: Any) -> TrainSettings:
-        return TrainSettings.model_validate(base.model_dump() | fields)
+        plain = base.model_dump()
+        own = {name: value for name, value in fields.items() if name in plain["network"]}
+        others = {name: value for name, value in fields.items() if name not in own}
+        return TrainSettings.model_validate(plain | others | {"network": plain["network"] | own})
 
     masks = {"0": (0, 0), "0.25": (0.25,) * 2, "0.5": (0.5,) * 2, "0.75": (0.75,) * 2, "U(0, 0.75)": (0, 0.75)}
     rows = [
@@ -77,7 +82,7 @@ def variants(base: TrainSettings, backbones: Sequence[BackboneName]) -> list[Var
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `ablate --data DIR… --weights [NAME=]FILE… --out DIR` and the options of `train`."""
-    parser = subparsers.add_parser("ablate", help="what each part of the training recipe is worth")
+    parser = subparsers.add_parser("ablate", help="what each part of TFA-Net's training recipe is worth")
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="products with test images")
     parser.add_argument(
         "--weights", nargs="+", required=True, metavar="NAME=FILE", help="state dict of each backbone to compare"
@@ -91,9 +96,11 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def _handle(arguments: argparse.Namespace) -> int:
     weights = _weights(arguments.weights)
-    base = settings_from(arguments)
-    if base.backbone not in weights:
-        raise ConfigError(f"--weights has no file for {base.backbone}", f"add {base.backbone}=FILE")
+    base = settings_from(vars(arguments), None, {"precision": preferred_precision(arguments.device)})
+    if base.detector != "tfanet":
+        raise ConfigError(f"the tables are of TFA-Net's recipe, not of {base.kind.title}'s", "leave out --detector")
+    if base.network.backbone not in weights:
+        raise ConfigError(f"--weights has no file for {base.network.backbone}", f"add {base.network.backbone}=FILE")
     rows = variants(base, list(weights))
     groups = list(dict.fromkeys([*(row.group for row in rows), "fusion", "score rule"]))
     wanted = arguments.groups or groups
@@ -131,7 +138,7 @@ class _Measured:
 
     def row(self, variant: Variant) -> dict[str, Any]:
         run = self._trained(variant.settings)
-        chosen = [(variant.settings.score_rule, variant.settings.fusion)]
+        chosen = [(variant.settings.score_rule, variant.settings.network.fusion)]
         epochs = json.loads((run.path / HISTORY).read_text(encoding="utf-8"))
         snapshots = range(1, len(epochs) + 1) if variant.picks_on_test else [None]
         found = [self._evaluate(run, chosen, snapshot)[0] for snapshot in snapshots]
@@ -142,21 +149,21 @@ class _Measured:
         """Rows that need no training of their own."""
         run = self._trained(base)
         if group == "fusion":
-            chosen: dict[str, tuple[ScoreRule, Fusion]] = {name: (base.score_rule, name) for name in get_args(Fusion)}
+            chosen: dict[str, tuple[ScoreRule, str]] = {name: (base.score_rule, name) for name in get_args(Fusion)}
         else:
-            chosen = {name: (name, base.fusion) for name in get_args(ScoreRule)}
+            chosen = {name: (name, base.network.fusion) for name in get_args(ScoreRule)}
         found = self._evaluate(run, list(chosen.values()), None)
         return {name: _figures(evaluation) for name, evaluation in zip(chosen, found, strict=True)}
 
     def _trained(self, settings: TrainSettings) -> Run:
-        plain = TrainSettings(backbone=settings.backbone).model_dump()
-        changes = [f"{name}={value}" for name, value in settings.model_dump().items() if value != plain[name]]
+        plain, chosen = _flat(TrainSettings.model_validate({})), _flat(settings)
+        changes = [f"{name}={value}" for name, value in chosen.items() if value != plain[name] and name != "backbone"]
         name = "".join(char if char.isalnum() or char in "=.-_" else "-" for char in "_".join(changes))
-        out = self._out / self._data.name / f"{settings.backbone}_{name or 'default'}"[:200]
+        out = self._out / self._data.name / f"{settings.network.backbone}_{name or 'default'}"[:200]
         print(out, file=sys.stderr)
-        return train_run(self._data, self._weights[settings.backbone], settings, out, self._world, 8 * GIB)
+        return train_run(self._data, self._weights[settings.network.backbone], settings, out, self._world, 8 * GIB)
 
-    def _evaluate(self, run: Run, chosen: Sequence[tuple[ScoreRule, Fusion]], snapshot: int | None) -> list[Evaluation]:
+    def _evaluate(self, run: Run, chosen: Sequence[tuple[ScoreRule, str]], snapshot: int | None) -> list[Evaluation]:
         parts = read_parts(self._data, run.record.settings.data)
         return evaluate_variants(run, parts, self._world.device, chosen, snapshot, at_original=False)
 
@@ -179,6 +186,11 @@ def _mean(values: Sequence[float | None], column: str) -> str:
     if len(known) < len(values):
         return "–"
     return f"{fmean(known):.{ {'training, s': 0, 'error ratio': 2}.get(column, 3) }f}"
+
+
+def _flat(settings: TrainSettings) -> dict[str, Any]:
+    plain = settings.model_dump()
+    return {**plain.pop("network"), **plain}
 
 
 def _figures(evaluation: Evaluation) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Weights and training states on disk: read without running code from the file."""
+"""Weights and training states on disk: read without running code from the file.
+
+A detector's frozen backbone is not among them: a run keeps it once.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from torch import Tensor, nn
 
 from edge.errors import ConfigError
 from training.files import whole_file
+
+_FROZEN = "backbone."
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,14 @@ def load_state(path: Path) -> TrainingState:
         raise ConfigError(f"'{path}' is not the state of a training ({error})", "delete it and train again") from error
 
 
+def own_state(module: nn.Module) -> dict[str, Tensor]:
+    """A module's state dict without its frozen backbone's part."""
+    return {name: value for name, value in module.state_dict().items() if not name.startswith(_FROZEN)}
+
+
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Write a module's state dict, on the CPU."""
-    _save({name: value.cpu() for name, value in module.state_dict().items()}, path)
+    """Write a module's own state, on the CPU."""
+    _save({name: value.cpu() for name, value in own_state(module).items()}, path)
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -71,8 +81,16 @@ def load_weights(module: nn.Module, path: Path) -> None:
     Raises:
         ConfigError: the file is missing, truncated or holds another network.
     """
-    state = load_tensors(path)
-    expected = module.state_dict()
+    set_own_state(module, load_tensors(path), path)
+
+
+def set_own_state(module: nn.Module, state: dict[str, Any], path: Path) -> None:
+    """Put what `own_state` gave into a module of the same kind and sizes.
+
+    Raises:
+        ConfigError: it is of another network; names the file it is from.
+    """
+    expected = own_state(module)
     wrong = sorted(expected.keys() ^ state.keys()) or [
         f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
         for name, value in expected.items()
@@ -83,7 +101,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
             f"'{path}' holds another network than its settings say ({wrong[0]} and {len(wrong) - 1} more differ)",
             "train it again",
         )
-    module.load_state_dict(state)
+    module.load_state_dict(state, strict=False)
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

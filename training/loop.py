@@ -1,6 +1,6 @@
-"""The training loop of TFA-Net: good parts only, resumable after every epoch, on one process or several.
+"""The training loop of every detector: good parts only, resumable after every epoch, on one process or several.
 
-Whatever an epoch draws (order, masking) it draws from a generator seeded by the run's seed and the epoch's number, so a
+Whatever an epoch draws (order, masks) it draws from a generator seeded by the run's seed and the epoch's number, so a
 training that was killed and goes on ends with the same weights.
 """
 
@@ -17,12 +17,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from edge.errors import TfanetEdgeError
-from training.checkpoint import Epoch, TrainingState
+from training.checkpoint import Epoch, TrainingState, own_state
 from training.distributed import World
-from training.feature_cells import FeatureCells
-from training.networks.features import TOKENS
-from training.networks.loss import reconstruction_loss
-from training.networks.tfanet import TFANet, draw_kept_tokens
+from training.encodings import Encodings
+from training.networks.trainable import Trainable
 from training.settings import TrainSettings
 
 HELD_OUT_BATCH = 8
@@ -42,50 +40,34 @@ def is_done(history: Sequence[Epoch], settings: TrainSettings) -> bool:
 
 
 class Training:
-    """A network in training.
+    """A detector in training.
 
     Args:
-        network: on the world's device; changed in place.
+        trainable: prepared, on the world's device; changed in place.
         parts: good parts to train on.
         held_out: good parts for the held-out loss; empty for none.
-        template: cells of the templates, float32 (T, 256, 16·C); None when the network has no template.
-        counted: indices of the tokens that the loss counts.
         settings: how to train.
         world: the processes that train together.
     """
 
     def __init__(
-        self,
-        network: TFANet,
-        parts: FeatureCells,
-        held_out: FeatureCells,
-        template: Tensor | None,
-        counted: Tensor,
-        settings: TrainSettings,
-        world: World,
+        self, trainable: Trainable, parts: Encodings, held_out: Encodings, settings: TrainSettings, world: World
     ) -> None:
-        self.network = network
+        self.trainable = trainable
         self.history: tuple[Epoch, ...] = ()
-        self._wrapped: nn.Module = world.wrap(network)
+        self._wrapped: nn.Module = world.wrap(trainable)
         self._parts, self._held_out = parts, held_out
-        self._template = template
-        self._counted = counted.to(world.device)
-        self._counts_all = len(counted) == TOKENS
-        self._everything = torch.arange(TOKENS, device=world.device)
         self.settings, self._world = settings, world
         self._steps_per_epoch = math.ceil(len(parts) / settings.batch)
-        self._optimiser = torch.optim.AdamW(
-            network.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
-        )
+        self._optimiser = _optimiser(trainable, settings)
 
     @property
     def state(self) -> TrainingState:
         """All that is needed to go on."""
-        return TrainingState(self.network.state_dict(), self._optimiser.state_dict(), self.history)
+        return TrainingState(own_state(self.trainable), self._optimiser.state_dict(), self.history)
 
     def resume(self, state: TrainingState) -> None:
-        """Go on after the last epoch of a state from `state`."""
-        self.network.load_state_dict(state.network)
+        """Go on after the last epoch of a state from `state`, which the detector has already."""
         self._optimiser.load_state_dict(state.optimiser)
         self.history = state.history
 
@@ -107,28 +89,23 @@ class Training:
         started_s = time.monotonic()
         number = len(self.history)
         generator = torch.Generator().manual_seed(self.settings.seed * _EPOCH_SEED_STRIDE + number)
-        low, high = self.settings.mask_range
         order = torch.randperm(len(self._parts), generator=generator)
-        self.network.train()
+        self.trainable.train()
         total, lr = 0.0, 0.0
         for step, batch in enumerate(torch.split(order, self.settings.batch)):
-            ratio = low + (high - low) * float(torch.rand((), generator=generator))
-            kept = draw_kept_tokens(ratio, generator).to(self._world.device)
             lr = self._rate(number * self._steps_per_epoch + step)
-            loss = self._step(batch, kept, lr)
+            loss = self._step(batch, generator, lr)
             total += loss * len(batch)
             progress.update()
             progress.set_postfix(epoch=number + 1, loss=f"{loss:.4f}", refresh=False)
         train_loss = self._world.sum(total) / len(self._parts)
         return Epoch(train_loss, self._held_out_loss(), lr, time.monotonic() - started_s)
 
-    def _step(self, batch: Tensor, kept: Tensor, lr: float) -> float:
+    def _step(self, batch: Tensor, generator: torch.Generator, lr: float) -> float:
         """One step of the optimiser; this process's share of the batch's mean loss."""
         own, weight = self._world.share(batch)
-        cells = self._parts.cells(own)
         with self._autocast():
-            prediction = self._wrapped(cells, self._template, kept)
-        loss = self._loss(prediction.float(), cells) * weight
+            loss: Tensor = self._wrapped(*self._parts.batch(own), generator) * weight
         value = loss.item()
         if not math.isfinite(value):
             raise TfanetEdgeError(
@@ -147,13 +124,10 @@ class Training:
         settings = self.settings
         steps = settings.epochs * self._steps_per_epoch
         rise = (step + 1) / (settings.warmup_steps + 1)
-        fall = (steps - step) / max(1.0, settings.decay_share * steps)
+        fall = min(1.0, (steps - step) / max(1.0, settings.decay_share * steps))
+        if settings.decay == "cosine":
+            fall = (1 - math.cos(math.pi * fall)) / 2
         return settings.lr * min(1.0, rise, fall)
-
-    def _loss(self, prediction: Tensor, cells: Tensor) -> Tensor:
-        if self._counts_all:
-            return reconstruction_loss(prediction, cells)
-        return reconstruction_loss(prediction[:, self._counted], cells[:, self._counted])
 
     def _autocast(self) -> AbstractContextManager[object]:
         is_mixed = self.settings.precision == "bfloat16"
@@ -166,10 +140,17 @@ class Training:
             return None
         total = 0.0
         if self._world.rank == 0:
-            self.network.eval()
+            self.trainable.eval()
             for indices in torch.split(torch.arange(len(self._held_out)), HELD_OUT_BATCH):
-                cells = self._held_out.cells(indices)
                 with self._autocast():
-                    prediction = self.network(cells, self._template, self._everything)
-                total += self._loss(prediction.float(), cells).item() * len(indices)
+                    loss = self.trainable(*self._held_out.batch(indices), None)
+                total += loss.item() * len(indices)
         return self._world.sum(total) / len(self._held_out)
+
+
+def _optimiser(trainable: Trainable, settings: TrainSettings) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in trainable.parameters() if parameter.requires_grad]
+    decay = settings.weight_decay
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(trained, lr=settings.lr, momentum=settings.momentum, weight_decay=decay, fused=True)
+    return torch.optim.AdamW(trained, lr=settings.lr, betas=settings.betas, weight_decay=decay, fused=True)

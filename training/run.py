@@ -2,9 +2,8 @@
 
 run.json        resolved settings and where everything came from      network.pth   the result
 backbone.pth    the frozen backbone's weights                         state.pth     to go on from
-templates/      what the templates look like, PNG                     snapshots/    every epoch, if asked for
 history.json    losses by epoch                                       curves.png    the same as a picture
-ignored.png     what is not judged, if anything
+ignored.png     what is not judged, if anything                       snapshots/    every epoch, if asked for
 """
 
 from __future__ import annotations
@@ -15,29 +14,29 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from edge.errors import ConfigError
-from edge.frame import Image
-from edge.manifest import Fusion, ScoreRule
-from training.checkpoint import load_weights, save_weights
+from edge.manifest import ScoreRule
+from training.checkpoint import load_tensors, save_weights, set_own_state
 from training.files import write_text
-from training.networks.backbones import ARCHITECTURES, Backbone, load_backbone
+from training.format1 import upgraded_settings, upgraded_state
+from training.networks.backbones import Backbone, load_backbone
 from training.networks.detector import Detector
-from training.networks.tfanet import PRESETS, TFANet
+from training.networks.trainable import Bool, Trainable
 from training.settings import TrainSettings
 
 RECORD, BACKBONE, NETWORK, STATE = "run.json", "backbone.pth", "network.pth", "state.pth"
-TEMPLATES, SNAPSHOTS, HISTORY, CURVES, IGNORED = "templates", "snapshots", "history.json", "curves.png", "ignored.png"
+SNAPSHOTS, HISTORY, CURVES, IGNORED = "snapshots", "history.json", "curves.png", "ignored.png"
+_OLD_TEMPLATES = "templates"
 
 
 class RunRecord(BaseModel):
-    """`run.json`; `data` is where the images were."""
+    """`run.json`; `data` is where the images were. Format 1 is read, and written no more."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     settings: TrainSettings
     product: str
     data: str | None = None
@@ -50,6 +49,13 @@ class RunRecord(BaseModel):
     torch_version: str
     processes: int
     command: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgraded(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("format") == 1 and isinstance(given.get("settings"), dict):
+            return {**given, "settings": upgraded_settings(given["settings"])}
+        return given
 
 
 @dataclass(frozen=True)
@@ -64,38 +70,24 @@ class Run:
         """Whether any epoch has been finished."""
         return (self.path / NETWORK).is_file()
 
-    def backbone(self) -> Backbone:
-        """The frozen backbone, in eval mode."""
-        return load_backbone(self.record.settings.backbone, self.path / BACKBONE)
-
-    def network(self, snapshot: int | None = None) -> TFANet:
-        """The trained network, in eval mode; or as it was after epoch number `snapshot`, from 1.
+    def trainable(self, snapshot: int | None = None) -> Trainable:
+        """What was trained, in eval mode, on the CPU; or as it was after epoch number `snapshot`, from 1.
 
         Raises:
-            ConfigError: there is none, or the file is damaged.
+            ConfigError: there is none, or a file is damaged.
         """
         settings = self.record.settings
-        channels = sum(ARCHITECTURES[settings.backbone].build().tap_channels)
-        network = TFANet(channels, PRESETS[settings.preset], settings.templates)
-        load_weights(network, self.path / (NETWORK if snapshot is None else snapshot_name(snapshot)))
-        return network.eval()
+        backbone = load_backbone(settings.network.backbone, self.path / BACKBONE)
+        trainable = settings.kind.build(backbone, settings.network, self.ignored())
+        path = self.path / (NETWORK if snapshot is None else snapshot_name(snapshot))
+        state = load_tensors(path)
+        if self.record.format == 1:
+            state = upgraded_state(state, self.path / _OLD_TEMPLATES, len(trainable.get_buffer("templates")))
+        set_own_state(trainable, state, path)
+        trainable.eval()
+        return trainable
 
-    def templates(self) -> Image:
-        """uint8 (T, 256, 256, 3) RGB.
-
-        Raises:
-            ConfigError: one is missing or damaged.
-        """
-        images = np.empty((self.record.settings.templates, 256, 256, 3), np.uint8)
-        for index in range(len(images)):
-            path = self.path / template_name(index)
-            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if image is None or image.shape != images.shape[1:]:
-                raise ConfigError(f"template '{path}' is missing or damaged", "train again")
-            images[index] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        return images
-
-    def ignored(self) -> npt.NDArray[np.bool_] | None:
+    def ignored(self) -> Bool | None:
         """Pixels of the network's input that are not judged, bool (256, 256); None for none.
 
         Raises:
@@ -106,22 +98,20 @@ class Run:
         ignored = cv2.imread(str(self.path / IGNORED), cv2.IMREAD_GRAYSCALE)
         if ignored is None:
             raise ConfigError(f"'{self.path / IGNORED}' is missing or damaged", "train again")
-        marked: npt.NDArray[np.bool_] = np.asarray(ignored) != 0
+        marked: Bool = np.asarray(ignored) != 0
         return marked
 
     def detector(
-        self, snapshot: int | None = None, score_rule: ScoreRule | None = None, fusion: Fusion | None = None
+        self, snapshot: int | None = None, score_rule: ScoreRule | None = None, fusion: str | None = None
     ) -> Detector:
         """The whole detector, in eval mode, on the CPU; None takes what the settings say."""
         settings = self.record.settings
         return Detector(
-            self.backbone(),
-            self.network(snapshot),
-            self.templates(),
+            self.trainable(snapshot).maps(),
+            settings.kind.fuse,
             score_rule or settings.score_rule,
-            fusion or settings.fusion,
+            fusion or settings.network.fusion,
             self.ignored(),
-            settings.normalise_template,
         ).eval()
 
 
@@ -147,48 +137,52 @@ def snapshot_name(epoch: int) -> str:
     return f"{SNAPSHOTS}/epoch_{epoch:04d}.pth"
 
 
-def template_name(index: int) -> str:
-    """Where a template's picture is kept."""
-    return f"{TEMPLATES}/{index:02d}.png"
+def refuse_other_run(path: Path, record: RunRecord) -> None:
+    """Whether a training can go on in a directory, if there is a run in it.
 
-
-def start_run(
-    path: Path, record: RunRecord, backbone: Backbone, templates: Image, ignored: npt.NDArray[np.bool_] | None
-) -> Run:
-    """Make a run directory, or open the one that is there when it belongs to the same training.
+    What may differ: the command and the versions, nothing that decides the result.
 
     Raises:
-        ConfigError: the directory holds another run, or cannot be made.
+        ConfigError: the directory holds another run.
     """
-    if (path / RECORD).is_file():
-        run = load_run(path)
-        _refuse_other(run, record)
-        return run
-    try:
-        (path / TEMPLATES).mkdir(parents=True, exist_ok=True)
-        (path / SNAPSHOTS).mkdir(exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"directory '{path}' cannot be made ({error.strerror})", "give another with --out") from error
-    save_weights(backbone, path / BACKBONE)
-    for index, image in enumerate(templates):
-        cv2.imwrite(str(path / template_name(index)), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if ignored is not None:
-        cv2.imwrite(str(path / IGNORED), ignored.astype(np.uint8) * 255)
-    write_text(path / RECORD, record.model_dump_json(indent=2) + "\n")
-    return Run(path, record)
-
-
-def _refuse_other(run: Run, record: RunRecord) -> None:
-    """What may differ when a training goes on: the command and the versions, nothing that decides the result."""
+    if not (path / RECORD).is_file():
+        return
+    run = load_run(path)
+    if run.record.format == 1:
+        raise ConfigError(
+            f"'{path}' holds a run of an earlier version, which can be evaluated and exported only",
+            "give a new directory with --out",
+        )
     there, here = (
         _flat(entry.model_dump(mode="json", exclude={"command", "code_version", "torch_version", "data"}))
         for entry in (run.record, record)
     )
-    different = [f"{name} is {there[name]}, not {value}" for name, value in here.items() if there[name] != value]
+    different = [
+        f"{name} is {there.get(name)}, not {value}" for name, value in here.items() if there.get(name) != value
+    ]
     if different:
         raise ConfigError(
-            f"'{run.path}' holds another run: its {', its '.join(different[:3])}", "give a new directory with --out"
+            f"'{path}' holds another run: its {', its '.join(different[:3])}", "give a new directory with --out"
         )
+
+
+def start_run(path: Path, record: RunRecord, backbone: Backbone, ignored: Bool | None) -> Run:
+    """Make a run directory, unless it is there.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    if (path / RECORD).is_file():
+        return Run(path, record)
+    try:
+        (path / SNAPSHOTS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"directory '{path}' cannot be made ({error.strerror})", "give another with --out") from error
+    save_weights(backbone, path / BACKBONE)
+    if ignored is not None:
+        cv2.imwrite(str(path / IGNORED), ignored.astype(np.uint8) * 255)
+    write_text(path / RECORD, record.model_dump_json(indent=2) + "\n")
+    return Run(path, record)
 
 
 def _flat(tree: dict[str, Any]) -> dict[str, Any]:

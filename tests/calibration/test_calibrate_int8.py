@@ -69,7 +69,7 @@ def test_the_manifest_says_what_computes_in_int8_and_why_it_may(calibrated) -> N
     quantisation, parity = variant.quantisation, variant.parity
     assert quantisation is not None
     assert parity is not None
-    assert {group.name for group in quantisation.groups} <= {"backbone", "encoder"}
+    assert {group.name for group in quantisation.groups} <= {"convolutions", "encoder"}
     assert all(group.layers <= group.of_layers <= 5 for group in quantisation.groups)
     assert quantisation.images == 10
     assert (parity.reference, parity.images, parity.flips) == ("fp32", 20, 0)
@@ -81,7 +81,7 @@ def test_the_manifest_says_what_computes_in_int8_and_why_it_may(calibrated) -> N
 def test_the_table_and_the_page_have_the_same_figures(calibrated) -> None:
     assert calibrated.err == "", "no progress bar where nobody looks, and no warning"
     lines = calibrated.out.splitlines()
-    assert [line.split()[0] for line in lines[1:4]] == ["backbone", "encoder", "int8,"]
+    assert [line.split()[0] for line in lines[1:4]] == ["convolutions", "encoder", "int8,"]
     quantisation = load_bundle(calibrated.path).variant("int8").quantisation
     assert quantisation is not None
     for group in quantisation.groups:

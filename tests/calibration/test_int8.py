@@ -40,7 +40,7 @@ class Graph:
 def everywhere(calibrated, tmp_path_factory: pytest.TempPathFactory) -> Graph:
     """Every node that may be is in INT8, whatever it costs."""
     settings = load_bundle(calibrated.before).manifest.preprocessing
-    network = prepare((calibrated.before / "model.fp32.onnx").read_bytes())
+    network = prepare((calibrated.before / "model.fp32.onnx").read_bytes(), ())
     ranges = measure_ranges(network, read_images(calibrated.images, settings, None), calibrated.cache)
     limit = limits(network, ranges, dict.fromkeys(network.groups, "mse"))
     return Graph(quantise(network, network.inputs, limit, ranges))
@@ -124,7 +124,7 @@ def test_a_dead_channel_does_not_overflow_its_bias(calibrated, tmp_path: Path) -
     values[0] *= 1e-9
     weight.CopyFrom(numpy_helper.from_array(values, weight.name))
     images = read_images(calibrated.images, load_bundle(calibrated.before).manifest.preprocessing, None)
-    network = prepare(model.SerializeToString())
+    network = prepare(model.SerializeToString(), ())
     ranges = measure_ranges(network, images, tmp_path)
     limit = limits(network, ranges, dict.fromkeys(network.groups, "mse"))
     plain = run_onnx(model.SerializeToString(), images, "fp32")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnxruntime as ort
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from onnx import numpy_helper
 
-from calibration.qdq import dequantise_weight, insert_qdq, quantise_weight
+from calibration.qdq import dequantise_weight, insert_qdq, mean_shift, quantise_weight
 from calibration.ranges import LEVELS
 
 NETWORK = """
@@ -136,12 +135,9 @@ def test_the_given_model_is_left_alone() -> None:
     assert model.SerializeToString(deterministic=True) == before
 
 
-def test_a_grouped_convolution_is_refused_by_name() -> None:
-    model = network()
-    node = model.graph.node[0]
-    node.attribute.append(onnx.helper.make_attribute("group", 3))
-    weight = numpy_helper.from_array(np.ones((6, 1, 3, 3), np.float32), "conv_w")
-    model.graph.initializer[0].CopyFrom(weight)
-    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.zeros(6, np.float32), "conv_b"))
-    with pytest.raises(Exception, match="'level' is a grouped convolution"):
-        insert_qdq(model, {"level"}, LIMITS, MEANS)
+def test_each_group_of_a_convolution_shifts_by_its_own_inputs() -> None:
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], group=2)
+    rng = np.random.default_rng(0)
+    error, means = rng.normal(size=(6, 2, 3, 3)).astype(np.float32), rng.normal(size=4).astype(np.float32)
+    expected = [(error[channel].sum((1, 2)) * means[2 * (channel // 3) :][:2]).sum() for channel in range(6)]
+    np.testing.assert_allclose(mean_shift(node, error, means), expected, rtol=1e-5)

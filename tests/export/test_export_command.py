@@ -76,7 +76,7 @@ def test_the_manifest_says_where_everything_comes_from(exported, run_dir: Path) 
     manifest, record = load_bundle(exported.path).manifest, load_run(run_dir).record
     assert (manifest.name, manifest.version) == ("washer", "1")
     assert (manifest.preset, manifest.backbone) == ("tiny", "resnet18")
-    assert (manifest.score_rule, manifest.fusion) == (record.settings.score_rule, record.settings.fusion)
+    assert (manifest.score_rule, manifest.fusion) == (record.settings.score_rule, record.settings.network.fusion)
     provenance = manifest.provenance
     assert (provenance.command, provenance.code_version) == (record.command, record.code_version)
     assert (provenance.seed, provenance.epochs, provenance.train_images) == (record.settings.seed, 1, 6)

@@ -21,6 +21,7 @@ from export.onnx_graph import fold_constants, group_of, links, name_nodes, weigh
 from export.to_onnx import write_onnx
 from training.networks.backbones import build_backbone
 from training.networks.tfanet import Preset, TFANet
+from training.networks.tfanet_detector import KIND
 
 MINI = Preset(32, 2, 2, 16, 1, 2)
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 256, 256, 3), dtype=np.uint8)
@@ -131,7 +132,7 @@ def test_a_constant_too_large_is_named() -> None:
 
 def test_every_weighted_node_belongs_to_its_part_of_the_network(plain: onnx.ModelProto) -> None:
     known = links(plain)
-    found = Counter(group_of(node, known) for node in weighted_nodes(plain))
+    found = Counter(group_of(node, known, KIND.parts) for node in weighted_nodes(plain))
     assert found == {
         "stem": 1,
         "layer1": 4,
@@ -150,7 +151,7 @@ def test_multiply_accumulates_are_counted_per_node(plain: onnx.ModelProto) -> No
     by_group: Counter[str] = Counter()
     known = links(plain)
     for node in weighted_nodes(plain):
-        by_group[group_of(node, known)] += work[node.name]
+        by_group[group_of(node, known, KIND.parts)] += work[node.name]
     assert by_group["stem"] == 64 * 3 * 7 * 7 * 128 * 128
     assert by_group["layer1"] == 4 * 64 * 64 * 3 * 3 * 64 * 64
     assert by_group["patch embedding"] == 256 * 16 * 512 * MINI.dim

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
-from edge.manifest import Fusion
-from training.networks.anomaly_map import anomaly_map, differences, fuse, score_map, smoothing_matrix
+from training.networks.anomaly_map import Fusion, anomaly_map, differences, fuse, score_map, smoothing_matrix
 from training.networks.features import patchify
 from training.networks.loss import reconstruction_loss
 

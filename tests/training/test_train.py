@@ -21,15 +21,18 @@ from edge import cli
 from edge.errors import ConfigError, TfanetEdgeError
 from training.checkpoint import load_tensors
 from training.distributed import World
-from training.feature_cells import FeatureCells
+from training.encodings import Encodings
 from training.networks.backbones import load_backbone
-from training.networks.features import TOKENS, CellExtractor
+from training.networks.features import TOKENS
+from training.networks.tfanet_detector import TfaNet, TfaNetSettings, choose_templates, counted_tokens
 from training.run import load_run
 from training.settings import TrainSettings, starting_point
-from training.train import choose_templates, counted_tokens, train_run
+from training.train import train_run
 
 ALONE = World(0, 1, torch.device("cpu"))
-QUICK = TrainSettings.model_validate(starting_point(None, "tiny") | {"epochs": 3, "batch": 3, "precision": "float32"})
+QUICK = TrainSettings.model_validate(
+    starting_point("tfanet", None, "tiny") | {"epochs": 3, "batch": 3, "precision": "float32"}
+)
 
 
 def arguments(product: Path, weights: Path, out: Path, *more: str) -> list[str]:
@@ -76,7 +79,7 @@ def test_a_run_directory_holds_all_that_is_needed_to_judge_it(trained: Path, pro
     assert len(run.record.data_sha256) == 64
     assert "resnet18.pth sha256" in run.record.backbone_weights
     assert run.record.settings == QUICK
-    (template,) = run.templates()
+    (template,) = run.trainable().get_buffer("templates").numpy()
     first = cv2.cvtColor(cv2.imread(str(product / "train/good/0.png")), cv2.COLOR_BGR2RGB)
     assert np.abs(template.astype(int) - cv2.resize(first, (256, 256))).max() <= 1
     first_epoch, *_, last_epoch = losses(trained)
@@ -162,8 +165,11 @@ def test_early_stop_keeps_the_weights_of_the_lowest_held_out_loss(
     assert len(held_out) < 12
     best = int(np.argmin(held_out))
     assert best == len(held_out) - 2
-    assert torch.equal(run.network().cls, run.network(snapshot=best + 1).cls)
-    assert not torch.equal(run.network().cls, run.network(snapshot=best + 2).cls)
+    result, lowest, last = (
+        run.trainable(snapshot).get_parameter("network.cls") for snapshot in (None, best + 1, best + 2)
+    )
+    assert torch.equal(result, lowest)
+    assert not torch.equal(result, last)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(product: Path, backbone_weights: Path, tmp_path: Path) -> None:
@@ -179,7 +185,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(product: Path, backbone_we
     [
         (["--epochs", "4"], "holds another run: its epochs is 3, not 4: give a new directory with --out"),
         (["--patience", "2", "--held-out-share", "0"], "early stopping needs held-out parts"),
-        (["--templates", "9", "--held-out-share", "0"], "9 templates of 8 images"),
+        (["--templates", "9", "--held-out-share", "0", "--out", "new"], "9 templates of 8 images"),
         (["--templates", "0"], "mask_range has to be 0 0 without a template"),
         (["--lr", "-1"], "--lr: Input should be greater than 0: given: -1.0"),
         (["--mask-range", "0.5", "0.2"], r"mask_range 0\.5 to 0\.2 is empty"),
@@ -207,12 +213,15 @@ def test_impossible_wishes_get_one_line(
 def test_cached_and_recomputed_features_agree(product: Path, backbone_weights: Path) -> None:
     backbone = load_backbone("resnet18", backbone_weights)
     images = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3), dtype=np.uint8)
-    extractor = CellExtractor(backbone, torch.ones(512))
-    cached, live = (FeatureCells(extractor, images, limit) for limit in (np.inf, 0))
+    trainable = TfaNet(backbone, TfaNetSettings(), None)
+    cached, live = (Encodings(trainable, images, limit) for limit in (np.inf, 0))
     assert cached.is_cached
     assert not live.is_cached
     some = torch.tensor([2, 0])
-    torch.testing.assert_close(cached.cells(some), live.cells(some), rtol=1e-3, atol=1e-3)
+    ((cells,), pictures), ((computed,), _) = cached.batch(some), live.batch(some)
+    assert cells.shape == (2, 256, 16 * 512)
+    torch.testing.assert_close(cells, computed, rtol=1e-3, atol=1e-3)
+    assert (pictures.numpy() == images[[2, 0]]).all()
 
 
 def test_ignored_tokens_do_not_teach(product: Path, backbone_weights: Path, tmp_path: Path) -> None:

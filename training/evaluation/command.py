@@ -9,7 +9,7 @@ from typing import get_args
 
 from edge.arguments import rate, whole_number_from
 from edge.errors import ConfigError
-from edge.manifest import Fusion, ScoreRule
+from edge.manifest import ScoreRule
 from training.distributed import joined_world
 from training.evaluation.evaluate import evaluate_run, refuse_different
 from training.evaluation.limit import held_out_limit
@@ -17,7 +17,7 @@ from training.evaluation.predict import read_parts
 from training.evaluation.report import REPORT, write_report
 from training.evaluation.results import Result, document, table
 from training.files import write_text
-from training.run import load_run
+from training.run import Run, load_run
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,7 +36,7 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="file to write all figures to")
     parser.add_argument("--report", type=Path, metavar="DIR", help="for report.html (default: RUN/evaluation)")
     parser.add_argument("--score-rule", choices=get_args(ScoreRule), help="default: the run's")
-    parser.add_argument("--fusion", choices=get_args(Fusion), help="default: the run's")
+    parser.add_argument("--fusion", metavar="NAME", help="how its maps become one (default: the run's)")
     parser.add_argument(
         "--snapshot", type=whole_number_from(1), metavar="N", help="weights after epoch N (default: the result)"
     )
@@ -55,6 +55,7 @@ def _handle(arguments: argparse.Namespace) -> int:
     false_reject_rate, snapshot = arguments.false_reject_rate, arguments.snapshot
     runs = [load_run(path) for path in arguments.runs]
     refuse_different(runs)
+    _refuse_unknown(arguments.fusion, runs[0])
     report = arguments.report or runs[0].path / "evaluation"
     _make_directory(report)
     _make_directory(arguments.json.parent)
@@ -73,6 +74,12 @@ def _handle(arguments: argparse.Namespace) -> int:
     print(table(content["figures"]))
     print(f"report: {report / REPORT}")
     return 0
+
+
+def _refuse_unknown(fusion: str | None, run: Run) -> None:
+    kind = run.record.settings.kind
+    if fusion is not None and fusion not in kind.fusions:
+        raise ConfigError(f"{kind.title} has no fusion '{fusion}'", f"choose among: {', '.join(kind.fusions)}")
 
 
 def _make_directory(path: Path) -> None:

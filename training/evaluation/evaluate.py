@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from edge.errors import ConfigError
-from edge.manifest import Fusion, ScoreRule
+from edge.manifest import ScoreRule
 from training.evaluation.figures import (
     Figures,
     Group,
@@ -38,7 +38,7 @@ class Evaluation:
     """
 
     score_rule: ScoreRule
-    fusion: Fusion
+    fusion: str
     maps: Float
     scores: Float
     figures: Figures
@@ -50,7 +50,7 @@ def evaluate_run(
     parts: LabelledParts,
     device: torch.device,
     score_rule: ScoreRule | None = None,
-    fusion: Fusion | None = None,
+    fusion: str | None = None,
     snapshot: int | None = None,
 ) -> Evaluation:
     """Evaluate one run.
@@ -66,7 +66,7 @@ def evaluate_run(
         ConfigError: a file of the run is missing or damaged.
     """
     settings = run.record.settings
-    variant = score_rule or settings.score_rule, fusion or settings.fusion
+    variant = score_rule or settings.score_rule, fusion or settings.network.fusion
     return evaluate_variants(run, parts, device, [variant], snapshot)[0]
 
 
@@ -74,7 +74,7 @@ def evaluate_variants(
     run: Run,
     parts: LabelledParts,
     device: torch.device,
-    variants: Sequence[tuple[ScoreRule, Fusion]],
+    variants: Sequence[tuple[ScoreRule, str]],
     snapshot: int | None = None,
     at_original: bool = True,
 ) -> list[Evaluation]:
@@ -84,7 +84,7 @@ def evaluate_variants(
     """
     found = predict(run, parts.images, device, snapshot)
     ratio = error_ratio(parts, found)
-    evaluations: dict[tuple[ScoreRule, Fusion], Evaluation] = {}
+    evaluations: dict[tuple[ScoreRule, str], Evaluation] = {}
     for fusion in dict.fromkeys(fusion for _, fusion in variants):
         maps = anomaly_maps(found, fusion)
         small, curves = pixel_figures_256(parts, maps, found)
@@ -131,6 +131,7 @@ def refuse_different(runs: Sequence[Run]) -> None:
 
 def _decisive(run: Run) -> dict[str, Any]:
     record = run.record
-    settings = record.settings.model_dump(mode="json", exclude={"seed", "data"})
+    settings = record.settings.model_dump(mode="json", exclude={"seed", "network", "data"})
+    network = record.settings.network.model_dump(mode="json")
     data = record.settings.data.model_dump(mode="json")
-    return settings | data | {"data_sha256": record.data_sha256, "backbone_weights": record.backbone_weights}
+    return settings | network | data | {"data_sha256": record.data_sha256, "backbone_weights": record.backbone_weights}

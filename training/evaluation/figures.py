@@ -10,7 +10,7 @@ import numpy as np
 
 from training.data.labelled import LabelledPart
 from training.data.settings import INPUT_SIZE_PX
-from training.evaluation.predict import Differences, Float, LabelledParts
+from training.evaluation.predict import Float, LabelledParts, SmallMaps
 from training.metrics.image import ImageMetrics, image_metrics
 from training.metrics.pixel import PixelCurves, PixelMetrics, pixel_metrics
 from training.metrics.summary import Figure
@@ -37,7 +37,7 @@ def image_figures(parts: LabelledParts, scores: Float) -> dict[Group, Figures]:
 
 
 def pixel_figures_256(
-    parts: LabelledParts, maps: Float, found: Differences
+    parts: LabelledParts, maps: Float, found: SmallMaps
 ) -> tuple[dict[Group, Figures], PixelCurves | None]:
     """Pixel and region figures of each group at the network's size, and the curves of all images.
 
@@ -67,20 +67,20 @@ def has_network_size(parts: LabelledParts) -> bool:
     return all(part.original_size_px == INPUT_SIZE_PX for part in parts.parts)
 
 
-def error_ratio(parts: LabelledParts, found: Differences) -> float | None:
+def error_ratio(parts: LabelledParts, found: SmallMaps) -> float | None:
     """How much worse defects are reconstructed than the rest: a ratio of mean squared errors of features.
 
-    The errors are the 64×64 `distance` before smoothing, of all test images but defective ones without a mask. A
+    The errors are the first 64×64 maps before smoothing, of all test images but defective ones without a mask. A
     position is defective where the pixel of the 256×256 mask nearest to it is, the corners of both grids lying on each
     other, and left out where that pixel is not judged. None without positions of both kinds.
     """
     indices = _masked(parts)[None]
-    nearest = np.rint(np.linspace(0, INPUT_SIZE_PX[0] - 1, found.distance.shape[1])).astype(int)
+    nearest = np.rint(np.linspace(0, INPUT_SIZE_PX[0] - 1, found.maps.shape[-1])).astype(int)
     masks = [mask for i in indices if (mask := parts.parts[i].gt_mask_256) is not None]
     grid = np.ix_(nearest, nearest)
     counted = np.ones(INPUT_SIZE_PX, np.bool_) if found.counted is None else found.counted
     defective = np.array([mask[grid][counted[grid]] > 0 for mask in masks])
-    errors = found.distance[indices][:, counted[grid]].astype(np.float64)
+    errors = found.maps[0][indices][:, counted[grid]].astype(np.float64)
     if not defective.any() or defective.all():
         return None
     return float(errors[defective].mean() / errors[~defective].mean())

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from edge.errors import ImageError
-from edge.manifest import Fusion, ScoreRule
+from edge.manifest import ScoreRule
 from training.data.good_parts import load_good_parts
 from training.evaluation.predict import anomaly_maps, image_scores, predict
 from training.run import Run
@@ -43,7 +43,7 @@ def held_out_limit(
     data: Path,
     device: torch.device,
     score_rule: ScoreRule,
-    fusion: Fusion,
+    fusion: str,
     false_reject_rate: float,
     snapshot: int | None = None,
 ) -> Limit:

@@ -13,12 +13,13 @@ from tqdm import tqdm
 
 from edge.errors import TfanetEdgeError
 from edge.frame import Image
-from edge.manifest import Fusion, ScoreRule
+from edge.manifest import ScoreRule
 from training.data.images import read_ignore_mask
 from training.data.labelled import LabelledPart, read_labelled
 from training.data.layouts import find_layout, labelled_images
 from training.data.settings import DataSettings
-from training.networks.anomaly_map import differences, fuse, score_map, smoothing_matrix
+from training.networks.anomaly_map import score_map, smoothing_matrix
+from training.networks.trainable import Fuse
 from training.run import Run
 
 Float = npt.NDArray[np.float32]
@@ -50,17 +51,17 @@ class LabelledParts:
 
 
 @dataclass(frozen=True, eq=False)
-class Differences:
-    """Of N images, between features and their reconstruction; 32 KiB each.
+class SmallMaps:
+    """A detector's maps of N images before they become one; 16 KiB per map.
 
     Attributes:
-        direction: float32 (N, 64, 64), 1 − cosine.
-        distance: float32 (N, 64, 64), mean squared difference over the channels.
+        maps: float32 (K, N, 64, 64), the first is the error of features.
+        fuse: how they become one.
         counted: bool (256, 256), what the run judges; None for all.
     """
 
-    direction: Float
-    distance: Float
+    maps: Float
+    fuse: Fuse
     counted: Bool | None
 
 
@@ -80,7 +81,7 @@ def read_parts(data: Path, settings: DataSettings) -> LabelledParts:
 
 
 @torch.inference_mode()
-def predict(run: Run, images: Sequence[Image], device: torch.device, snapshot: int | None = None) -> Differences:
+def predict(run: Run, images: Sequence[Image], device: torch.device, snapshot: int | None = None) -> SmallMaps:
     """One pass of a run's network in float32.
 
     Args:
@@ -94,28 +95,29 @@ def predict(run: Run, images: Sequence[Image], device: torch.device, snapshot: i
         TfanetEdgeError: its weights lead to values that are not finite.
     """
     detector = run.detector(snapshot).to(device)
-    found = np.empty((2, len(images), 64, 64), np.float32)
+    batches: list[Float] = []
     # On CUDA convolutions would be rounded to TF32.
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with exact, tqdm(total=len(images), desc="detector", unit="image", mininterval=1, leave=False) as progress:
         for start in range(0, len(images), BATCH):
             batch = np.stack(images[start : start + BATCH])
-            both = differences(*detector.maps(torch.from_numpy(batch).to(device)))
-            found[:, start : start + BATCH] = torch.stack(both).cpu().numpy()
+            batches.append(torch.stack(detector.small_maps(torch.from_numpy(batch).to(device))).cpu().numpy())
             progress.update(len(batch))
+    found = np.concatenate(batches, axis=1) if batches else np.empty((1, 0, 64, 64), np.float32)
     if not np.isfinite(found).all():
         raise TfanetEdgeError(f"the detector of '{run.path}' computes values that are not finite", "train again")
     ignored = run.ignored()
-    return Differences(found[0], found[1], None if ignored is None else ~ignored)
+    return SmallMaps(found, detector.fuse, None if ignored is None else ~ignored)
 
 
 @torch.inference_mode()
-def anomaly_maps(found: Differences, fusion: Fusion) -> Float:
+def anomaly_maps(found: SmallMaps, fusion: str) -> Float:
     """The detector's maps of a fusion, float32 (N, 256, 256); zero where nothing is judged."""
     smoothing = torch.from_numpy(smoothing_matrix())
-    maps = np.empty((len(found.direction), len(smoothing), len(smoothing)), np.float32)
-    for index, (direction, distance) in enumerate(zip(found.direction, found.distance, strict=True)):
-        maps[index] = fuse(torch.from_numpy(direction), torch.from_numpy(distance), smoothing, fusion).numpy()
+    maps = np.empty((found.maps.shape[1], len(smoothing), len(smoothing)), np.float32)
+    for index in range(len(maps)):
+        of_image = tuple(torch.from_numpy(small) for small in found.maps[:, index])
+        maps[index] = found.fuse(of_image, smoothing, fusion).numpy()
     return maps if found.counted is None else maps * found.counted
 
 

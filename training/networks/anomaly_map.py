@@ -6,15 +6,18 @@ every supported TensorRT reads.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from edge.manifest import Fusion, ScoreRule
+from edge.manifest import ScoreRule
 from training.networks.features import FEATURE_SIZE, PATCH, TOKENS, unpatchify
 from training.networks.loss import COSINE_EPS
 
+Fusion = Literal["product", "sum", "direction", "distance"]
 MAP_SIZE_PX = 256
 SIGMA_PX = 4.0
 TRUNCATE = 4.0

@@ -94,15 +94,16 @@ def weights_source(name: BackboneName, weights: Path | None) -> str:
     return f"{origin}{path.name} sha256 {file_sha256(path)}"
 
 
-def fold_batch_norm(backbone: Backbone) -> None:
+def fold_batch_norm(network: nn.Module) -> None:
     """Fold each batch normalisation that follows a convolution into it, in place; outputs in eval mode stay equal.
 
-    The backbone has to be in eval mode. Every module here registers its children in the order in which they run.
+    The network has to be in eval mode. Every module here registers its children in the order in which they run.
     """
-    for module in list(backbone.modules()):
+    for module in list(network.modules()):
         for (conv_name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+            if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
+                is_transposed = isinstance(conv, nn.ConvTranspose2d)
+                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm, is_transposed))
                 setattr(module, norm_name, nn.Identity())
 
 

@@ -37,6 +37,11 @@ class DetectorSettings(BaseModel):
     backbone: BackboneName = Field(default="resnet18", description="frozen network whose features are looked at")
     fusion: str
 
+    @property
+    def details(self) -> str:
+        """All but preset, backbone and fusion, for people."""
+        return ", ".join(f"{name} {value}" for name, value in self if name not in DetectorSettings.model_fields)
+
 
 SettingsT = TypeVar("SettingsT", bound=DetectorSettings)
 
@@ -104,7 +109,7 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def maps(self) -> nn.Module:
-        """The trained network as it is exported, in eval mode, everything constant computed: image → `Maps`.
+        """The trained network as it is exported, in eval mode, on the CPU, constants computed: image → `Maps`.
 
         It may share parameters with this module. What no fusion reads is removed from the exported graph.
         """
@@ -121,8 +126,8 @@ class Kind(Generic[SettingsT]):
         fuse: how the maps become one.
         recipes: by preset, where common settings differ from their defaults.
         named: configurations to begin with instead: common settings, and `network` with the detector's own.
-        parts: beginnings of module names below `maps()`, the first that fits counts, and what the part of the network
-            is called; INT8 is decided part by part.
+        parts: beginnings of names below `maps()`, the first that fits counts, and what the part of the network is
+            called; INT8 is decided part by part. An empty beginning names the part of products without a name.
     """
 
     title: str

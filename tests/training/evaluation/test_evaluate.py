@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from edge.errors import TfanetEdgeError
-from edge.manifest import Fusion, ScoreRule
+from edge.manifest import ScoreRule
 from training.checkpoint import save_weights
 from training.data.good_parts import load_good_parts
 from training.data.labelled import LabelledPart
@@ -22,9 +22,11 @@ from training.data.settings import DataSettings
 from training.evaluation.evaluate import evaluate_run, evaluate_variants
 from training.evaluation.figures import error_ratio, has_network_size
 from training.evaluation.limit import held_out_limit
-from training.evaluation.predict import Differences, LabelledParts, predict, read_parts
+from training.evaluation.predict import LabelledParts, SmallMaps, predict, read_parts
 from training.metrics.image import image_metrics
 from training.metrics.pixel import pixel_metrics
+from training.networks.anomaly_map import Fusion
+from training.networks.tfanet_detector import fuse_tfanet
 from training.run import NETWORK, Run
 from training.settings import TrainSettings
 from training.thresholds import image_threshold, pixel_threshold
@@ -120,7 +122,7 @@ def test_ignored_pixels_count_nowhere(
     stain: Any = evaluation.figures["by_defect"]
     assert set(stain["stain"]["pixel_256"].values()) == {None}
 
-    limit = held_out_limit(run, product, CPU, "std", run.record.settings.fusion, 0.4)
+    limit = held_out_limit(run, product, CPU, "std", run.record.settings.network.fusion, 0.4)
     good_maps, _ = detect(run, load_good_parts(product, data, 0).held_out)
     expected = pixel_threshold(np.ascontiguousarray(good_maps[:, :, :96]), 0.4, NO_SHA)
     assert limit.pixel == pytest.approx(expected.value, rel=1e-4)
@@ -148,13 +150,13 @@ def test_error_ratio_compares_the_grids_positions() -> None:
     distance[0, 1:3, 62:] = 5
     distance[2] = 1e6
     parts = LabelledParts((labelled("dent", mask), labelled(None, 0 * mask), labelled("dent", None)), None)
-    assert error_ratio(parts, Differences(distance, distance, None)) == pytest.approx(5)
+    assert error_ratio(parts, SmallMaps(distance[None], fuse_tfanet, None)) == pytest.approx(5)
     distance[1] = 3
     good = (4096 - 4 + 4096 * 3) / (2 * 4096 - 4)
-    assert error_ratio(parts, Differences(distance, distance, None)) == pytest.approx(5 / good)
+    assert error_ratio(parts, SmallMaps(distance[None], fuse_tfanet, None)) == pytest.approx(5 / good)
     counted = np.ones((256, 256), bool)
     counted[:, 250:] = False
-    assert error_ratio(parts, Differences(distance, distance, counted)) is None
+    assert error_ratio(parts, SmallMaps(distance[None], fuse_tfanet, counted)) is None
 
 
 def test_both_resolutions_are_one_where_the_files_have_the_networks_size(run: Run) -> None:
@@ -178,13 +180,13 @@ def test_without_good_images_nothing_is_defined(run: Run) -> None:
 def test_threshold_is_of_the_runs_own_held_out_parts(run: Run, product: Path) -> None:
     held_out = load_good_parts(product, run.record.settings.data, 0).held_out
     maps, scores = detect(run, held_out)
-    limit = held_out_limit(run, product, CPU, "std", run.record.settings.fusion, 0.4)
+    limit = held_out_limit(run, product, CPU, "std", run.record.settings.network.fusion, 0.4)
     assert (limit.is_guaranteed, limit.held_out, limit.guaranteed_rate) == (True, 2, 1 / 3)
     assert limit.image == pytest.approx(image_threshold(scores, 0.4, NO_SHA).value, rel=1e-4)
     assert limit.pixel == pytest.approx(pixel_threshold(maps, 0.4, NO_SHA).value, rel=1e-4)
     assert "from 2 held-out good parts: on average at most 33.3 % of" in limit.explanation
     assert "asked for" not in limit.explanation
-    few = held_out_limit(run, product, CPU, "std", run.record.settings.fusion, 0.01)
+    few = held_out_limit(run, product, CPU, "std", run.record.settings.network.fusion, 0.01)
     assert (few.is_guaranteed, few.guaranteed_rate) == (False, 1 / 3)
     assert few.image == pytest.approx(scores.max(), rel=1e-4)
     assert few.explanation.endswith("(1 % were asked for, which takes 99 held-out good parts)")
@@ -194,7 +196,7 @@ def test_no_threshold_without_the_trainings_good_parts(run: Run, product: Path, 
     data = shutil.copytree(product, tmp_path / "washer")
     for path in (data / "train" / "good").iterdir():
         path.unlink()
-    limit = held_out_limit(run, data, CPU, "std", run.record.settings.fusion, 0.4)
+    limit = held_out_limit(run, data, CPU, "std", run.record.settings.network.fusion, 0.4)
     assert (limit.image, limit.pixel, limit.held_out) == (None, None, 0)
     assert "has 0 images of good parts" in limit.explanation
 

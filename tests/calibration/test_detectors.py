@@ -1,0 +1,90 @@
+"""Every detector of the table goes the whole way, from good parts to verdicts of a station; none is treated apart."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.bundle import load_bundle
+from edge.config import EngineConfig, FolderConfig, Identity, MqttConfig, OutboxConfig, StationConfig, TriggerConfig
+from edge.startup import open_station
+from simulator.broker import embedded_broker
+from training.networks.table import DETECTORS
+
+# What makes a training short where the smallest preset does not.
+SHORT = {
+    "efficientad": (
+        *("--teacher-steps", 2, "--teacher-batch", 2, "--teacher-target-px", 64),
+        *("--teacher-procedural-images", 2, "--penalty-images", 2),
+    ),
+    "stfpm": ("--lr", 0.01),
+}
+WIDE = ("--max-flips", 1, "--max-swaps", 1, "--max-auroc-drop", 1, "--max-aupro-drop", 1)
+
+
+@pytest.fixture(scope="module")
+def more_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two directories of eight good parts like the product's: to calibrate on, and to fit thresholds to."""
+    rng = np.random.default_rng(1)
+    directories = tmp_path_factory.mktemp("calibration"), tmp_path_factory.mktemp("thresholds")
+    for directory in directories:
+        for index in range(8):
+            image = np.full((96, 120, 3), 120, np.uint8)
+            cv2.circle(image, (60, 48), 36, (170, 170, 165), -1)
+            cv2.circle(image, (60, 48), 14, (70, 70, 75), -1)
+            noisy = np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
+            assert cv2.imwrite(str(directory / f"{index}.png"), noisy)
+    return directories
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_from_good_parts_to_verdicts(
+    detector: str,
+    verb: Callable[..., int],
+    product: Path,
+    more_parts: tuple[Path, Path],
+    backbone_weights: Path,
+    tmp_path: Path,
+) -> None:
+    to_calibrate, to_fit = more_parts
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    smallest = ("--backbone", "resnet18", "--epochs", 2, "--batch", 2, "--precision", "float32")
+    command = ("train", "--data", product, "--weights", backbone_weights, "--out", run, "--device", "cpu")
+    assert verb(*command, "--detector", detector, "--held-out-share", 0.25, *smallest, *SHORT.get(detector, ())) == 0
+    losses = [epoch["held_out_loss"] for epoch in json.loads((run / "history.json").read_text())]
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()
+    assert verb("evaluate", "--run", run, "--data", product, "--json", tmp_path / "out.json", "--device", "cpu") == 0
+    assert verb("export", run, "--out", bundle) == 0
+    quick = ("--method", "minmax", "--cache", tmp_path / "cache")
+    assert verb("calibrate-int8", bundle, "--images", to_calibrate, *quick, *WIDE) == 0
+    assert verb("threshold", "fit", bundle, "--images", to_fit) == 0
+    assert verb("verify", bundle) == 0
+    manifest = load_bundle(bundle).manifest
+    assert manifest.detector == detector
+    assert manifest.variants.keys() == {"fp32", "fp16", "int8"}
+    assert manifest.image_threshold.n == 8
+
+    stop = threading.Event()
+    with embedded_broker() as (host, port):
+        config = StationConfig(
+            bundle=bundle,
+            identity=Identity(site="plant", area="test", line="l1", station="s1"),
+            camera=FolderConfig(kind="folder", directory=product / "test" / "scratch"),
+            trigger=TriggerConfig(mode="software", interval_ms=0),
+            engine=EngineConfig(kind="onnxruntime", precision="int8"),
+            mqtt=MqttConfig(host=host, port=port),
+            outbox=OutboxConfig(path=tmp_path / "outbox.sqlite"),
+        )
+        with open_station(config, is_simulated=True) as station:
+            station.run(stop, 2)
+            verdicts = station.verdicts
+    assert verdicts.total() == 2
+    assert verdicts["OK"] + verdicts["NG"] == 2
