@@ -29,7 +29,8 @@ def lines(messages: Iterable[str]) -> Iterator[str]:
         except (ValueError, MessageError) as error:
             yield f"{topic or message.strip()}: {error}"
             continue
-        yield f"{topic} seq={found.seq} {_time(found.timestamp_ms)}"
+        number = "" if found.seq is None else f" seq={found.seq}"
+        yield f"{topic}{number} {_time(found.timestamp_ms)}"
         for metric in found.metrics:
             key = group, node, metric.alias
             if metric.name is not None:

@@ -6,10 +6,12 @@ Messages are read by a decoder of its own, so that a mistake in the bridge's wou
 from __future__ import annotations
 
 import json
+import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -154,10 +156,10 @@ class Host:
     def say_state(self, host_id: str, online: bool, timestamp: int) -> None:
         self.publish(f"spBv1.0/STATE/{host_id}", json.dumps({"online": online, "timestamp": timestamp}), retain=True)
 
-    def ask_for_rebirth(self) -> None:
+    def ask_for_rebirth(self, *, retain: bool = False) -> None:
         """`Node Control/Rebirth` = true, as written by hand from the encoding guide."""
         metric = b"\x0a\x14Node Control/Rebirth" + b"\x20\x0b" + b"\x70\x01"
-        self.publish("spBv1.0/plant/NCMD/line 1", b"\x08\x01\x12" + bytes([len(metric)]) + metric)
+        self.publish("spBv1.0/plant/NCMD/line 1", b"\x08\x01\x12" + bytes([len(metric)]) + metric, retain=retain)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -211,13 +213,140 @@ def utc(age_s: float) -> str:
     return (datetime.now(timezone.utc) - timedelta(seconds=age_s)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+@dataclass(frozen=True)
+class Packet:
+    """An MQTT control packet between edge node and broker; `link` counts connections from 0."""
+
+    link: int
+    is_out: bool
+    kind: str
+    flags: int
+    body: bytes
+
+    def _text(self, at: int) -> tuple[bytes, int]:
+        end = at + 2 + int.from_bytes(self.body[at : at + 2], "big")
+        return self.body[at + 2 : end], end
+
+    @property
+    def topic(self) -> str:
+        return self._text(0)[0].decode() if self.kind == "PUBLISH" else ""
+
+    @property
+    def levels(self) -> list[str]:
+        return self.topic.split("/")
+
+    @property
+    def qos(self) -> int:
+        return self.flags >> 1 & 3
+
+    @property
+    def is_retained(self) -> bool:
+        return bool(self.flags & 1)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        _, at = self._text(0)
+        return read_payload(self.body[at + 2 if self.qos else at :])
+
+    @property
+    def seq(self) -> int | None:
+        return self.content.get("seq")
+
+    def subscriptions(self) -> dict[str, int]:
+        found, at = {}, 2
+        while at < len(self.body):
+            topic, at = self._text(at)
+            found[topic.decode()] = self.body[at]
+            at += 1
+        return found
+
+    def connect(self) -> dict[str, Any]:
+        protocol, at = self._text(0)
+        flags = self.body[at + 1]
+        _, at = self._text(at + 4)
+        topic, at = self._text(at)
+        return {
+            "protocol": (protocol, self.body[6]),
+            "is_clean": bool(flags & 2),
+            "has_will": bool(flags & 4),
+            "will_qos": flags >> 3 & 3,
+            "is_will_retained": bool(flags & 32),
+            "will_topic": topic.decode(),
+            "will": read_payload(self._text(at)[0]),
+        }
+
+
+PACKETS = {1: "CONNECT", 3: "PUBLISH", 8: "SUBSCRIBE", 14: "DISCONNECT"}
+
+
+class Tap:
+    """Between the edge node and its broker: keeps the packets of both directions in their order."""
+
+    def __init__(self, port: int) -> None:
+        self.packets: list[Packet] = []
+        self.open_at_once = 0
+        self._target = port
+        self._open = 0
+        self._lock = threading.Lock()
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        links = 0
+        with suppress(OSError):
+            while True:
+                edge_node, _ = self._server.accept()
+                broker = socket.create_connection(("127.0.0.1", self._target))
+                broker.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with self._lock:
+                    self._open += 1
+                    self.open_at_once = max(self.open_at_once, self._open)
+                for source, sink, is_out in ((edge_node, broker, True), (broker, edge_node, False)):
+                    thread = threading.Thread(target=self._pump, args=(source, sink, links, is_out))
+                    self._threads.append(thread)
+                    thread.start()
+                links += 1
+
+    def _pump(self, source: socket.socket, sink: socket.socket, link: int, is_out: bool) -> None:
+        waiting = b""
+        with suppress(OSError):
+            while data := source.recv(65536):
+                waiting = self._keep(waiting + data, link, is_out)
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+        source.close()
+        with self._lock:
+            self._open -= is_out
+
+    def _keep(self, data: bytes, link: int, is_out: bool) -> bytes:
+        while len(data) > 1 and (data[1] < 0x80 or len(data) > 2):
+            size, at = varint(data, 1)
+            if len(data) < at + size:
+                break
+            kind = PACKETS.get(data[0] >> 4)
+            if kind is not None:
+                with self._lock:
+                    self.packets.append(Packet(link, is_out, kind, data[0] & 15, data[at : at + size]))
+            data = data[at + size :]
+        return data
+
+    def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for thread in self._threads:
+            thread.join(5)
+
+
 class Plant:
     """Both brokers, and whatever is started between them."""
 
     eventually = staticmethod(eventually)
 
     def __init__(self, directory: Path, mosquitto: Any, new_station: Callable[[int], FakeStation]) -> None:
-        self.shop_floor = mosquitto("persistence false").start()
+        self.shop_floor = mosquitto().start()
         self.infrastructure = mosquitto().start()
         self.directory = directory
         self._new_station = new_station
@@ -262,6 +391,11 @@ class Plant:
         host = Host(self.infrastructure.port)
         self._closing.append(host.close)
         return host
+
+    def tap(self) -> Tap:
+        tap = Tap(self.infrastructure.port)
+        self._closing.append(tap.close)
+        return tap
 
     def station(self) -> FakeStation:
         station = self._new_station(self.shop_floor.port)

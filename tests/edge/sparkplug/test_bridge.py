@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
+
+from authority import Authority
+
+from edge.config import TlsConfig
 
 DAY_S = 86_400.0
 
@@ -98,6 +103,27 @@ def test_after_an_outage_of_the_sparkplug_broker(plant: Any) -> None:
     assert host.verdicts()[-1]["Counters/NG"] == 4
 
 
+def test_a_broker_that_refuses(plant: Any, mosquitto: Any, tmp_path: Path, caplog: Any) -> None:
+    refusing = mosquitto("allow_anonymous false").start()
+    plant.bridge(port=refusing.port)
+    # Each attempt was a CONNECT, and takes the next number.
+    plant.eventually(lambda: (tmp_path / "bdseq").exists() and (tmp_path / "bdseq").read_text() == "2\n", "attempts")
+    assert [text for text in caplog.messages if "efused" in text] == [
+        "Sparkplug: refused: Not authorized; tried again until it works"
+    ]
+
+
+def test_tls_with_client_certificates(plant: Any, mosquitto: Any, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca", "plant")
+    server, client = authority.issue("broker", "IP:127.0.0.1"), authority.issue("bridge")
+    broker = mosquitto(
+        f"cafile {authority.cert}", f"certfile {server.cert}", f"keyfile {server.key}", "require_certificate true"
+    ).start()
+    tls = TlsConfig(ca_file=authority.cert, cert_file=client.cert, key_file=client.key)
+    plant.bridge(port=broker.port, tls=tls)
+    plant.eventually(lambda: plant.running[0][0]._is_born, "born")
+
+
 def test_what_was_not_taken_waits_at_the_stations_broker(plant: Any) -> None:
     station = plant.station()
     station.say_status("online")
@@ -151,6 +177,7 @@ def test_stations_broker_is_lost(plant: Any) -> None:
 def test_messages_that_are_none(plant: Any, caplog: Any) -> None:
     host, station = plant.host(), plant.station()
     station.say_status("online")
+    host.ask_for_rebirth(retain=True)  # may be of any age
     plant.bridge()
     plant.eventually(lambda: host.of("DBIRTH"), "DBIRTH")
     host.publish("spBv1.0/plant/NCMD/line 1", b"\xff\xff")
