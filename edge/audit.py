@@ -19,7 +19,7 @@ from edge.wire import utc_text
 BURST = 10
 REFILL_S = 60.0
 PATIENCE_S = 1.0
-_WITH_A_VERDICT = 4
+_WITH_A_VERDICT = 2
 
 
 @dataclass(slots=True)

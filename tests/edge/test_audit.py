@@ -106,10 +106,10 @@ def test_every_kind_keeps_the_schema_and_is_small(
 
 
 def test_events_go_with_the_next_verdict_a_few_at_a_time(outbox: Outbox, audit: AuditTrail) -> None:
-    for number in range(6):
+    for number in range(3):
         audit.record(refused(number))
-    assert [message.seq for message in audit.take()] == [0, 1, 2, 3]
-    assert [message.seq for message in audit.take()] == [4, 5]
+    assert [message.seq for message in audit.take()] == [0, 1]
+    assert [message.seq for message in audit.take()] == [2]
     assert audit.take() == []
     assert outbox.count() == 0
 
