@@ -39,7 +39,7 @@ from training.networks.trainable import Bool, Kind, Maps, Trainable, full_precis
 # ITU-R BT.601, as image libraries turn colour into grey.
 _LUMA = (0.299, 0.587, 0.114)
 _DISTILLATION_SEED, _PENALTY_SEED = 1, 2
-_STATISTICS_IMAGES = 64
+_STATISTICS_IMAGES = 32
 
 
 class DescriptionTeacher(nn.Module):

@@ -32,12 +32,13 @@ from training.procedural import draw, texture_bank
 
 MIN_DEVIATION_SHARE = 0.01
 QUARTER_PX = 128
-_STATISTICS_BATCHES = 64
+_STATISTICS_IMAGES = 32
+_BANK_SEED = 0
 
 
 def procedural_images(count: int, seed: int) -> Image:
     """Pictures of nothing in particular, four of `training.procedural` each: uint8 (count, 256, 256, 3)."""
-    bank = texture_bank(seed)
+    bank = texture_bank(_BANK_SEED)
     quarters = np.stack([draw(seed * 10_000_000 + index, bank, QUARTER_PX).image for index in range(4 * count)])
     rows: Image = quarters.reshape(count, 2, 2, QUARTER_PX, QUARTER_PX, 3).swapaxes(2, 3)
     return rows.reshape(count, 2 * QUARTER_PX, 2 * QUARTER_PX, 3)
@@ -70,7 +71,7 @@ def distil(
         return drawn
 
     mean, deviation = channel_statistics(
-        patch_descriptions(backbone, batch(1), settings.teacher_target_px) for _ in range(_STATISTICS_BATCHES)
+        patch_descriptions(backbone, batch(1), settings.teacher_target_px) for _ in range(_STATISTICS_IMAGES)
     )
     parameters = [*teacher.requires_grad_(True).parameters()]
     optimiser = torch.optim.Adam(parameters, lr=settings.teacher_lr, weight_decay=settings.teacher_weight_decay)
@@ -83,6 +84,7 @@ def distil(
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
     teacher.requires_grad_(False)
 
 

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from edge.errors import TfanetEdgeError
 from edge.frame import Image
 from training.networks.features import FEATURE_SIZE
-from training.networks.snc import MIN_NORM, codes
+from training.networks.snc import MIN_NORM, context_code, log_affinity, neighbours, relation_code
 from training.networks.trainable import DetectorSettings, Maps
 
 ElementDistance = Literal["cosine", "squared"]
@@ -81,13 +81,18 @@ def neighbourhood_map(teacher: Tensor, student: Tensor, settings: FclSettings) -
     Returns:
         (N, H, W), not negative up to rounding.
     """
-    ours, our_context = codes(teacher, settings.snc_window, settings.snc_temperature)
-    theirs, their_context = codes(student, settings.snc_window, settings.snc_temperature)
-    distance = element_map(our_context, their_context, "squared")
-    if settings.snc == "context":
-        return distance
-    divergence = (ours.exp() * (ours - theirs)).sum(1)
-    return divergence if settings.snc == "relation" else distance + divergence
+    around = [neighbours(features, settings.snc_window) for features in (teacher, student)]
+    ours, theirs = (
+        log_affinity(relation_code(features, near), settings.snc_temperature)
+        for features, near in zip((teacher, student), around, strict=True)
+    )
+    parts = []
+    if settings.snc != "relation":
+        contexts = [context_code(near, code.exp()) for near, code in zip(around, (ours, theirs), strict=True)]
+        parts.append(element_map(contexts[0], contexts[1], "squared"))
+    if settings.snc != "context":
+        parts.append((ours.exp() * (ours - theirs)).sum(1))
+    return sum(parts[1:], parts[0])
 
 
 def consistency_loss(

@@ -18,22 +18,6 @@ from torch import Tensor
 MIN_NORM = 1e-6
 
 
-def codes(features: Tensor, window: int, temperature: float) -> tuple[Tensor, Tensor]:
-    """Logarithm of the affinity, and context code.
-
-    Args:
-        features: (N, C, H, W).
-        window: k, odd.
-        temperature: τ.
-
-    Returns:
-        (N, k²−1, H, W), the neighbours row by row without the centre; (N, C, H, W).
-    """
-    around = neighbours(features, window)
-    logarithm = (relation_code(features, around) / temperature).log_softmax(1)
-    return logarithm, (logarithm.exp().unsqueeze(2) * around).sum(1)
-
-
 def relation_code(features: Tensor, around: Tensor) -> Tensor:
     """Cosine of each element with each of its neighbours.
 
@@ -46,6 +30,16 @@ def relation_code(features: Tensor, around: Tensor) -> Tensor:
     """
     product = (features.unsqueeze(1) * around).sum(2)
     return product / (_norm(features, 1).unsqueeze(1) * _norm(around, 2))
+
+
+def log_affinity(relations: Tensor, temperature: float) -> Tensor:
+    """Logarithm of the affinity: (N, K, H, W) from `relation_code` → (N, K, H, W)."""
+    return (relations / temperature).log_softmax(1)
+
+
+def context_code(around: Tensor, affinity: Tensor) -> Tensor:
+    """Mean of the neighbours, (N, K, C, H, W), weighted by their affinity, (N, K, H, W): (N, C, H, W)."""
+    return (affinity.unsqueeze(2) * around).sum(1)
 
 
 def neighbours(features: Tensor, window: int) -> Tensor:

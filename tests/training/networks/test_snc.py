@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from training.networks.snc import codes, neighbours, relation_code
+from training.networks.snc import context_code, log_affinity, neighbours, relation_code
 
 SHAPES = st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5))
 SEEDS = st.integers(0, 1000)
@@ -19,6 +19,12 @@ SEEDS = st.integers(0, 1000)
 
 def drawn(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def codes(features: Tensor, window: int, temperature: float) -> tuple[Tensor, Tensor]:
+    around = neighbours(features, window)
+    logarithm = log_affinity(relation_code(features, around), temperature)
+    return logarithm, context_code(around, logarithm.exp())
 
 
 def reference(features: np.ndarray, window: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
