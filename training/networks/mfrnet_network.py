@@ -91,9 +91,9 @@ class RestorationNetwork(nn.Module):
             x = halve(x)
         x = self.down[-1](x)
         for level in reversed(range(len(skipped))):
-            wide = self.widen[level](x)
-            fine = F.interpolate(wide, scale_factor=2.0, mode="nearest")
-            x = self.up[level](self.merge[level](torch.cat([fine, skipped[level]], dim=1)))
+            skip = skipped[level]
+            fine = F.interpolate(self.widen[level](x), skip.shape[2:], mode="nearest")
+            x = self.up[level](self.merge[level](torch.cat([fine, skip], dim=1)))
         return x
 
 

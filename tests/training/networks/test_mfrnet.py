@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from export.to_onnx import write_onnx
 from training.networks import mfrnet
 from training.networks.anomaly_map import smoothing_matrix
+from training.networks.backbones import build_backbone
 from training.networks.detector import Detector
 from training.networks.mfrnet import MfrNet, MfrNetSettings, fuse
 from training.networks.mfrnet_network import Preset
@@ -106,6 +107,14 @@ def test_a_defect_lights_up_where_it_is(trained: MfrNet, images: np.ndarray, fus
     hottest = np.unravel_index(int(defective.argmax()), defective.shape)
     assert all(place.start <= at < place.stop for place, at in zip(DEFECT, hottest, strict=True))
     assert defective.max() > 1.05 * good.max()
+
+
+@torch.no_grad()
+def test_vgg16_gives_the_papers_features() -> None:
+    """Of relu1_2 at 256×256 to relu4_3 at 32×32, one grid."""
+    network = MfrNet(build_backbone("vgg16").eval(), MfrNetSettings(backbone="vgg16"), None)
+    (features,) = network.encode(torch.zeros(1, 256, 256, 3, dtype=torch.uint8))
+    assert features.shape == (1, 64 + 128 + 256 + 512, 64, 64)
 
 
 def test_the_state_dict_is_all_that_a_run_has_to_keep(trained: MfrNet, images: np.ndarray) -> None:
