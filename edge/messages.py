@@ -234,11 +234,6 @@ def fit_verdict(verdict: Verdict) -> FittedVerdict:
     return FittedVerdict(verdict, payload, mask_payload)
 
 
-def encode_verdict(verdict: Verdict) -> bytes:
-    """The verdict in at most 4096 bytes; see `fit_verdict`."""
-    return fit_verdict(verdict).payload
-
-
 def _largest_that_fit(verdict: Verdict) -> tuple[Defect, ...]:
     room_bytes = VERDICT_MAX_BYTES - len(verdict.model_copy(update={"defects": ()}).encode())
     kept = []
