@@ -23,7 +23,11 @@ GIB = 2**30
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `train --data DIR --out RUN` and its options."""
-    parser = subparsers.add_parser("train", help="train a detector on good parts only")
+    parser = subparsers.add_parser(
+        "train",
+        help="train a detector on good parts only",
+        usage="%(prog)s --data DIR --out RUN [--detector NAME] [option ...]",
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the product's images")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="run directory; goes on with one begun")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="backbone's state dict (default: PyTorch's hub)")

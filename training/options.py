@@ -25,16 +25,16 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     several = parser.add_argument_group("of several detectors")
     for name, fields in _own_fields().items():
         if len(fields) > 1:
-            _add(several, name, list(fields.values()))
+            _add(several, name, fields)
     for detector, kind in DETECTORS.items():
         own = parser.add_argument_group(f"of {detector}, {kind.title}")
         for name, fields in _own_fields().items():
             if list(fields) == [detector]:
-                _add(own, name, list(fields.values()))
+                _add(own, name, fields)
     training = parser.add_argument_group("of the training")
     for name, field in TrainSettings.model_fields.items():
         if name not in ("detector", "network", "data"):
-            _add(training, name, [field])
+            _add(training, name, {"": field})
     images = parser.add_argument_group("of the images")
     images.add_argument("--held-out-share", type=share, metavar="SHARE", help="good images kept back from training")
     images.add_argument("--roi-xywh", type=int, nargs=4, metavar=("X", "Y", "W", "H"), help="region of interest")
@@ -91,15 +91,17 @@ def _own_fields() -> dict[str, dict[str, FieldInfo]]:
     return found
 
 
-def _add(group: argparse._ArgumentGroup, name: str, fields: list[FieldInfo]) -> None:
+def _add(group: argparse._ArgumentGroup, name: str, fields: Mapping[str, FieldInfo]) -> None:
     """An option for a field, or for fields of several detectors that share their name and type."""
-    defaults = ", ".join(dict.fromkeys(_text(field.default) for field in fields))
-    description = next((field.description for field in fields if field.description), name.replace("_", " "))
-    text = f"{description} (default: {defaults})".replace("%", "%%")
-    annotation: Any = fields[0].annotation
+    meanings: dict[str, list[str]] = {}
+    for detector, field in fields.items():
+        meanings.setdefault(_meaning(field), []).append(detector)
+    apart = [f"{', '.join(detectors)}: {meaning}" for meaning, detectors in meanings.items()]
+    text = ("; ".join(apart) if len(apart) > 1 else next(iter(meanings))).replace("%", "%%")
+    annotation: Any = next(iter(fields.values())).annotation
     if get_origin(annotation) is Literal:
-        choices = dict.fromkeys(choice for field in fields for choice in get_args(field.annotation))
-        group.add_argument(_flag(name), choices=tuple(choices), help=text)
+        choices = dict.fromkeys(choice for field in fields.values() for choice in get_args(field.annotation))
+        group.add_argument(_flag(name), choices=tuple(choices), metavar="NAME", help=text)
     elif annotation is bool:
         group.add_argument(_flag(name), action=argparse.BooleanOptionalAction, help=text)
     elif get_origin(annotation) is tuple:
@@ -108,6 +110,13 @@ def _add(group: argparse._ArgumentGroup, name: str, fields: list[FieldInfo]) -> 
     else:
         kind = _plain(annotation)
         group.add_argument(_flag(name), type=kind, metavar="N" if kind is int else "X", help=text)
+
+
+def _meaning(field: FieldInfo) -> str:
+    """What a field is, what can be chosen, and what it is where nobody says anything."""
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    said = [text for text in (field.description, ", ".join(choices)) if text]
+    return f"{': '.join(said)} (default: {_text(field.default)})"
 
 
 def _plain(annotation: Any) -> Any:

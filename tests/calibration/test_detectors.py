@@ -9,11 +9,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
+from calibration import command as calibrate_int8
+from calibration import images, judged
 from edge.bundle import load_bundle
 from edge.config import EngineConfig, FolderConfig, Identity, MqttConfig, OutboxConfig, StationConfig, TriggerConfig
 from edge.startup import open_station
+from export.onnx_graph import fold_constants, group_of, links, weighted_nodes
 from simulator.broker import embedded_broker
 from training.networks.table import DETECTORS
 
@@ -30,11 +34,11 @@ WIDE = ("--max-flips", 1, "--max-swaps", 1, "--max-auroc-drop", 1, "--max-aupro-
 
 @pytest.fixture(scope="module")
 def more_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two directories of eight good parts like the product's: to calibrate on, and to fit thresholds to."""
+    """Two directories of four good parts like the product's: to calibrate on, and to fit thresholds to."""
     rng = np.random.default_rng(1)
     directories = tmp_path_factory.mktemp("calibration"), tmp_path_factory.mktemp("thresholds")
     for directory in directories:
-        for index in range(8):
+        for index in range(4):
             image = np.full((96, 120, 3), 120, np.uint8)
             cv2.circle(image, (60, 48), 36, (170, 170, 165), -1)
             cv2.circle(image, (60, 48), 14, (70, 70, 75), -1)
@@ -43,8 +47,19 @@ def more_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return directories
 
 
+@pytest.fixture
+def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As little work for a calibration as there can be; its groups are those of a detector it does not know."""
+    for module in (images, judged):
+        monkeypatch.setattr(module, "MIN_IMAGES", 4)
+    monkeypatch.setattr(judged, "FEW", 2)
+    monkeypatch.setattr(calibrate_int8, "DETECTORS", {})
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.usefixtures("few_images")
 def test_from_good_parts_to_verdicts(
     detector: str,
     verb: Callable[..., int],
@@ -63,6 +78,12 @@ def test_from_good_parts_to_verdicts(
     assert np.isfinite(losses).all()
     assert verb("evaluate", "--run", run, "--data", product, "--json", tmp_path / "out.json", "--device", "cpu") == 0
     assert verb("export", run, "--out", bundle) == 0
+    graph = onnx.load(bundle / "model.fp32.onnx")
+    fold_constants(graph)
+    found = {group_of(node, links(graph), DETECTORS[detector].parts) for node in weighted_nodes(graph)}
+    assert len(found) > 2, "INT8 is decided part by part"
+    assert found <= {part for _, part in DETECTORS[detector].parts} | {"products"}
+
     quick = ("--method", "minmax", "--cache", tmp_path / "cache")
     assert verb("calibrate-int8", bundle, "--images", to_calibrate, *quick, *WIDE) == 0
     assert verb("threshold", "fit", bundle, "--images", to_fit) == 0
@@ -70,7 +91,7 @@ def test_from_good_parts_to_verdicts(
     manifest = load_bundle(bundle).manifest
     assert manifest.detector == detector
     assert manifest.variants.keys() == {"fp32", "fp16", "int8"}
-    assert manifest.image_threshold.n == 8
+    assert manifest.image_threshold.n == 4
 
     stop = threading.Event()
     with embedded_broker() as (host, port):
@@ -78,7 +99,7 @@ def test_from_good_parts_to_verdicts(
             bundle=bundle,
             identity=Identity(site="plant", area="test", line="l1", station="s1"),
             camera=FolderConfig(kind="folder", directory=product / "test" / "scratch"),
-            trigger=TriggerConfig(mode="software", interval_ms=0),
+            trigger=TriggerConfig(mode="software", interval_ms=0, deadline_ms=60_000),
             engine=EngineConfig(kind="onnxruntime", precision="int8"),
             mqtt=MqttConfig(host=host, port=port),
             outbox=OutboxConfig(path=tmp_path / "outbox.sqlite"),
