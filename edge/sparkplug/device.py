@@ -105,5 +105,5 @@ class Device:
 
 
 def milliseconds(moment: datetime) -> int:
-    """Since 1970, as Sparkplug has it."""
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+    """Since 1970, as Sparkplug has it; 0 for a clock that was never set."""
+    return max(0, (moment - _EPOCH) // timedelta(milliseconds=1))

@@ -14,12 +14,13 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.consumer import BadMessage, Broker, Consumer, MessageError, Missing, Ordering, Verdict
-from edge.consumer.fields import Fields, line, utc
+from edge.consumer.fields import Fields, line, text, utc
 from edge.sparkplug.device import milliseconds
 from edge.sparkplug.settings import StationsConfig
 
 _RECONNECT_MAX_S = 10
 _NOTICE_MAX_BYTES = 4096
+_PATH = text(r"[A-Za-z0-9_.\-]{1,64}(/[A-Za-z0-9_.\-]{1,64}){3}", "four levels of a topic")
 
 _log = logging.getLogger(__name__)
 
@@ -168,18 +169,18 @@ class StationWatch:
         self._tell(StationsLost())
 
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
-        station, _, kind = message.topic.removeprefix(self._root).rpartition("/")
         try:
-            self._tell(_notice(station, kind, bytes(message.payload)))
-        except MessageError as error:
-            _log.warning("unreadable message on '%s': %s", message.topic, error)
+            station, _, kind = message.topic.removeprefix(self._root).rpartition("/")
+            self._tell(_notice(_PATH(station, "station"), kind, bytes(message.payload)))
+        except (MessageError, UnicodeDecodeError) as error:
+            _log.warning("unreadable notice of a station: %s", error)
 
 
 def _notice(station: str, kind: str, payload: bytes) -> StationStatus | StationState:
     try:
         found = Fields(json.loads(payload[: _NOTICE_MAX_BYTES + 1]), "")
     except (ValueError, RecursionError) as error:
-        raise MessageError("the message is not JSON") from error
+        raise MessageError(f"{kind} of {station} is not JSON") from error
     if kind == "status":
         return StationStatus(station, found.take("status", line(32)) == "online")
     at_ms = milliseconds(found.take("ts", utc))

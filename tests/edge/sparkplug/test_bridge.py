@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,33 @@ def test_after_an_outage_of_the_sparkplug_broker(plant: Any) -> None:
     assert host.verdicts()[-1]["Counters/NG"] == 4
 
 
+def test_a_verdict_that_the_broker_has_not_read_is_sent_again(plant: Any) -> None:
+    host, station = plant.host(), plant.station()
+    station.say_status("online")
+    bridge = plant.bridge()
+    plant.eventually(lambda: host.of("DBIRTH"), "DBIRTH")
+    plant.infrastructure._process.send_signal(signal.SIGSTOP)
+    station.judge(0)
+    plant.eventually(lambda: bridge._question is not None, "a verdict on its way")
+    assert not bridge._hand.taken.is_set()
+    plant.infrastructure.kill()
+    plant.infrastructure.start()
+    plant.eventually(lambda: host.seqs() == [0], "the verdict")
+    plant.eventually(lambda: bridge._hand is None, "an answer")
+
+
+def test_a_broker_that_comes_late(plant: Any, caplog: Any) -> None:
+    plant.infrastructure.terminate()
+    plant.bridge()
+    plant.eventually(lambda: any("no connection" in text for text in caplog.messages), "an attempt")
+    plant.infrastructure.start()
+    host = plant.host()
+    plant.eventually(lambda: plant.running[0][0]._is_born, "born")
+    plant.stop_bridge()
+    plant.eventually(lambda: host.of("NDEATH"), "NDEATH")
+    assert host.of("NDEATH")[0].values() == {"bdSeq": 0}  # no CONNECT had been sent before
+
+
 def test_a_broker_that_refuses(plant: Any, mosquitto: Any, tmp_path: Path, caplog: Any) -> None:
     refusing = mosquitto("allow_anonymous false").start()
     plant.bridge(port=refusing.port)
@@ -184,9 +212,21 @@ def test_messages_that_are_none(plant: Any, caplog: Any) -> None:
     host.publish("spBv1.0/plant/NCMD/line 1", b"")
     station.publish(station.topics.status, b"[]")
     station.publish(station.topics.state, b"{")
+    station.publish("tfanet/v1/plant/paint/l1/\N{LATIN SMALL LETTER U WITH DIAERESIS}/status", b"{}")
     station.publish(station.topics.verdict, b"{}")
     station.judge(0)
     plant.eventually(lambda: host.seqs() == [0], "a verdict")
-    assert len(host.of("NBIRTH")) == 1
-    for word in ("NCMD", "/status", "/state", "/verdict"):
+    assert len(host.of("NBIRTH")) == len(host.of("DBIRTH")) == 1
+    for word in ("NCMD", "the message is list", "state of plant/paint/l1/s1", "four levels", "/verdict"):
         assert any(word in text for text in caplog.messages), word
+
+
+def test_a_station_whose_clock_was_never_set(plant: Any) -> None:
+    host, station = plant.host(), plant.station()
+    station.say_status("online")
+    plant.bridge()
+    plant.eventually(lambda: host.of("DBIRTH"), "DBIRTH")
+    station.judge(0, ts="0001-01-01T00:00:00.000000Z")
+    plant.eventually(lambda: host.seqs() == [0], "a verdict")
+    (message,) = host.of("DDATA")
+    assert {m["timestamp"] for m in message.payload["metrics"] if m.get("is_historical")} == {0}
