@@ -189,7 +189,6 @@ class Publisher:
         will = Will(self._topics.status, self._status("offline", None).encode())
         link = Link(self._config, self._password, self._topics.root, will, self._bell)
         try:
-            self._connected = True
             self._connections += 1
             self._report(None)
             for topic, receiver, max_bytes in self._listeners:
@@ -204,6 +203,8 @@ class Publisher:
                 backlog_per_s=self._backlog_per_s,
                 publish_last=self._config.publish_last,
             )
+            # What is appended from now on is live.
+            self._connected = True
             while not self._drained():
                 session.step()
                 self._watch.look()

@@ -33,8 +33,8 @@ def request(from_seq: int, to_seq: int, boot_id: str = BOOT) -> dict[str, object
 def test_delivered_verdicts_come_again_marked_as_historical(rig: Any, mosquitto: Any, protocol: str) -> None:
     broker = mosquitto().start()
     subscriber = rig.subscriber(broker.port)
-    publisher = rig.publisher(broker.port, protocol=protocol, max_inflight=4)
     rig.judge(range(30))
+    publisher = rig.publisher(broker.port, protocol=protocol, max_inflight=4)
     rig.eventually(lambda: publisher.stats().pending == 0, "delivered")
     rig.eventually(lambda: len(subscriber.json("verdict")) == 30, "all there")
     ask(rig, broker, request(10, 19))
