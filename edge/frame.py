@@ -21,7 +21,7 @@ class Frame:
     Attributes:
         image: uint8, of the shape that `PixelFormat.shape` says.
         pixel_format: how the samples are to be read.
-        frame_id: the camera's own counter.
+        frame_id: the camera's own counter; 0 when it was lost with a part of the frame.
         trigger_id: the software trigger it answers; None when the camera was triggered otherwise.
         timestamp_camera_ns: the camera's clock, None when it has none.
         received_monotonic_ns: `time.monotonic_ns()` when the host had the frame.

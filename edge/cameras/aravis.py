@@ -11,7 +11,9 @@ Raises:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -47,7 +49,7 @@ _CONTROL_PORT = 3956
 _REPLY_S = 0.2
 _READ_MEMORY, _READ_MEMORY_HEADER_BYTES = 0x84, 12
 _USER_ID, _USER_ID_BYTES = 0x00E8, 16
-_REGISTER_BYTES = 4
+_CONTROL, _REGISTER_BYTES = 0x0A00, 4
 _CLOCK_CONTROL, _CLOCK_HIGH, _CLOCK_LOW = 0x0944, 0x0948, 0x094C
 _LATCH = 2
 
@@ -59,44 +61,58 @@ class AravisTransport:
 
     def __init__(self, config: AravisConfig) -> None:
         self._config = config
-        for index in range(Aravis.get_n_interfaces()):
-            name = Aravis.get_interface_id(index)
-            (Aravis.enable_interface if name == _PROTOCOL else Aravis.disable_interface)(name)
 
-    def find(self) -> list[tuple[CameraInfo, str]]:
-        """Every camera that answered within a second, with Aravis' name for it."""
-        Aravis.update_device_list()
-        return [(_describe(index), Aravis.get_device_id(index)) for index in range(Aravis.get_n_devices())]
+    def find(self) -> list[tuple[CameraInfo, _Place]]:
+        """As `find_cameras`."""
+        return find_cameras()
 
-    def open(self, device: str) -> AravisCamera:
+    def open(self, device: _Place) -> AravisCamera:
         """Take control of a camera."""
-        return AravisCamera(Aravis.open_device(device), self._config)
+        return AravisCamera(device, self._config)
 
     def close(self) -> None:
         """Nothing is open but cameras."""
 
 
-def _describe(index: int) -> CameraInfo:
+def find_cameras() -> list[tuple[CameraInfo, _Place]]:
+    """Every GigE Vision camera that answered within a second, in use or not, each with what `AravisTransport` opens."""
+    for index in range(Aravis.get_n_interfaces()):
+        name = Aravis.get_interface_id(index)
+        (Aravis.enable_interface if name == _PROTOCOL else Aravis.disable_interface)(name)
+    Aravis.update_device_list()
+    indices = range(Aravis.get_n_devices())
+    places = [_Place(Aravis.get_device_id(index), Aravis.get_device_address(index)) for index in indices]
+    return [(_describe(index, place), place) for index, place in zip(indices, places, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Aravis' name for a camera, and its address."""
+
+    name: str
+    address: str
+
+    def read(self, register: int, length: int) -> bytes | None:
+        """Without Aravis and at once, whoever controls the camera; None when it does not answer."""
+        command = struct.pack(">BBHHHIHH", 0x42, 1, _READ_MEMORY, 8, 1, register, 0, length)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+            link.settimeout(_REPLY_S)
+            try:
+                link.connect((self.address, _CONTROL_PORT))
+                link.send(command)
+                return link.recv(_READ_MEMORY_HEADER_BYTES + length)[_READ_MEMORY_HEADER_BYTES:]
+            except OSError:
+                return None
+
+
+def _describe(index: int, place: _Place) -> CameraInfo:
+    user_id = place.read(_USER_ID, _USER_ID_BYTES) or b""  # Aravis does not tell it
     return CameraInfo(
         serial=Aravis.get_device_serial_nbr(index) or "",
-        user_id=_user_id(Aravis.get_device_address(index)),
+        user_id=user_id.split(b"\0")[0].decode("utf-8", "replace"),
         vendor=Aravis.get_device_vendor(index) or "",
         model=Aravis.get_device_model(index) or "",
     )
-
-
-def _user_id(address: str) -> str:
-    """Aravis finds cameras by it but does not tell it, so it is read here; anyone may, whoever controls the camera."""
-    command = struct.pack(">BBHHHIHH", 0x42, 1, _READ_MEMORY, 8, 1, _USER_ID, 0, _USER_ID_BYTES)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as camera:
-        camera.settimeout(_REPLY_S)
-        camera.connect((address, _CONTROL_PORT))
-        try:
-            camera.send(command)
-            reply = camera.recv(1024)
-        except OSError:  # it went away since it was found
-            return ""
-    return reply[_READ_MEMORY_HEADER_BYTES:].split(b"\0")[0].decode("utf-8", "replace")
 
 
 class _Registers(genapi.AbstractPort):  # type: ignore[misc]  # the binding is not typed
@@ -145,16 +161,20 @@ class AravisCamera:
         GLib.GError: another program controls it, or it went away.
     """
 
-    def __init__(self, device: Any, config: AravisConfig) -> None:
-        self._device = device
+    def __init__(self, place: _Place, config: AravisConfig) -> None:
+        self._place = place
         self._config = config
+        self._device = Aravis.open_device(place.name)
         self._check_control()
-        xml, _ = device.get_genicam_xml()
+        # With the right to packet sockets Aravis would use one, and lose what comes before it is set up.
+        self._device.set_stream_options(Aravis.GvStreamOption.PACKET_SOCKET_DISABLED)
+        xml, _ = self._device.get_genicam_xml()
         self._nodes = genapi.NodeMap()
         self._nodes.load_xml_from_string(xml)
-        self._nodes.connect(_Registers(device))
+        self._nodes.connect(_Registers(self._device))
         self._stream: Any = None
         self._memories: dict[Any, Image] = {}
+        self._earlier_ids: dict[Any, int] = {}
         self._marks_buffers = False
 
     def configure(self, trigger: TriggerConfig) -> ImageLayout:
@@ -199,9 +219,11 @@ class AravisCamera:
         return None if buffer is None else _Received(buffer, self._memories[buffer])
 
     def facts(self, buffer: _Received) -> FrameFacts:
-        """Of an incomplete frame no time, which comes with its first packet."""
-        timestamp_ns = int(buffer.buffer.get_timestamp()) if buffer.is_complete else None
-        return FrameFacts(int(buffer.buffer.get_frame_id()), timestamp_ns, None)
+        """Id and time come with a frame's first packet; without it, the buffer still has those of an earlier frame."""
+        frame_id = int(buffer.buffer.get_frame_id())
+        if buffer.is_complete:
+            return FrameFacts(frame_id, int(buffer.buffer.get_timestamp()), None)
+        return FrameFacts(None if frame_id == self._earlier_ids[buffer.buffer] else frame_id, None, None)
 
     def image_in(self, buffer: _Received, layout: ImageLayout) -> tuple[Image, str]:
         """The samples, a view of the layout's shape but for the height, and the fault as in `edge.cameras.layout`."""
@@ -234,14 +256,17 @@ class AravisCamera:
         """Since acquisition began."""
         if self._stream is None:
             return TransportCounts()
-        names = ("n_underruns", "n_missing_packets", "n_resent_packets")
-        return TransportCounts(*(self._stream.get_info_uint64_by_name(name) for name in names))
+        told = self._stream.get_info_uint64_by_name
+        # Aravis' underruns are packets; frames lost so leave a gap in the frame ids.
+        return TransportCounts(0, told("n_missing_packets"), told("n_resent_packets"))
 
     def close(self) -> None:
-        """Give control back; when the camera is gone, after Aravis' retries."""
-        self._end_stream()
-        self._nodes.disconnect()
-        del self._device
+        """Give control back; when the camera is gone, end the process."""
+        # Freeing a camera that does not answer takes Aravis seconds.
+        if self._place.read(_CONTROL, _REGISTER_BYTES) is None:
+            os._exit(0)
+        with contextlib.suppress(*AravisTransport.errors):
+            self.stop()
 
     def _check_control(self) -> None:
         if not self._device.is_controller():
@@ -262,7 +287,7 @@ class AravisCamera:
         # Before queueing, for from then on another thread fills it.
         if self._marks_buffers:
             write_marks(memory)
-        self._memories[buffer] = memory
+        self._memories[buffer], self._earlier_ids[buffer] = memory, buffer.get_frame_id()
         self._stream.push_buffer(buffer)
 
     def _lock(self, is_locked: bool) -> None:
@@ -272,6 +297,7 @@ class AravisCamera:
     def _end_stream(self) -> None:
         self._stream = None  # its thread ends with it, and nobody writes to the memories any more
         self._memories.clear()
+        self._earlier_ids.clear()
 
     def _latch(self) -> None:
         self._device.write_register(_CLOCK_CONTROL, _LATCH)

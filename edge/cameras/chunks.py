@@ -21,12 +21,13 @@ class FrameFacts:
     """Of one frame.
 
     Attributes:
-        frame_id: the camera's count of exposures when its frames tell it, else the transport layer's of transfers.
+        frame_id: the camera's count of exposures when its frames tell it, else the transport layer's of transfers; None
+            when it was lost with a part of the frame.
         timestamp_ns: the camera's clock at exposure; None when it is not known.
         exposure_us: with which this very frame was taken; None when it does not tell.
     """
 
-    frame_id: int
+    frame_id: int | None
     timestamp_ns: int | None
     exposure_us: float | None
 

@@ -1,4 +1,4 @@
-"""The verb `cameras`: which cameras a producer sees."""
+"""The verb `cameras`: which cameras a producer or Aravis sees."""
 
 from __future__ import annotations
 
@@ -19,22 +19,25 @@ if TYPE_CHECKING:
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `cameras [--producer PATH] [--json]`."""
-    parser = subparsers.add_parser("cameras", help="list the cameras that a GenTL producer sees")
-    parser.add_argument(
+    """Add `cameras [--producer PATH | --aravis] [--json]`."""
+    parser = subparsers.add_parser("cameras", help="list the cameras that a GenTL producer or Aravis sees")
+    through = parser.add_mutually_exclusive_group()
+    through.add_argument("--aravis", action="store_true", help="look for GigE Vision cameras through Aravis")
+    through.add_argument(
         "--producer", type=Path, metavar="PATH", help="GenTL producer (.cti); else those on GENICAM_GENTL64_PATH"
     )
     parser.add_argument("--json", action="store_true", help="one JSON array instead of a table")
     parser.set_defaults(handler=_handle)
 
 
-def list_cameras(producer: Path | None) -> list[CameraInfo]:
-    """Every camera that the producers see, looked for in a process that may crash.
+def list_cameras(producer: Path | None, *, with_aravis: bool = False) -> list[CameraInfo]:
+    """Every camera that the producers see, or else Aravis, looked for in a process that may crash.
 
     Raises:
         ProducerError: a producer is missing, is not one, or crashes.
+        AravisError: Aravis is missing.
     """
-    paths = find_producers(producer)
+    paths = [] if with_aravis else find_producers(producer)
     context = multiprocessing.get_context("spawn")
     link, far_end = context.Pipe(duplex=False)
     process = context.Process(target=_enumerate, args=(far_end, paths), daemon=True)
@@ -44,7 +47,7 @@ def list_cameras(producer: Path | None) -> list[CameraInfo]:
         answer: list[CameraInfo] | InputError = link.recv()
     except EOFError as error:
         process.join()
-        raise producer_crash(f"loading {', '.join(map(str, paths))}", process.exitcode or 0) from error
+        raise producer_crash(f"loading {', '.join(map(str, paths)) or 'Aravis'}", process.exitcode or 0) from error
     finally:
         link.close()
         process.join()
@@ -57,6 +60,11 @@ def list_cameras(producer: Path | None) -> list[CameraInfo]:
 def _enumerate(link: Link, paths: list[Path]) -> None:
     signal.alarm(30)  # a producer that hangs
     try:
+        if not paths:
+            from edge.cameras.aravis import find_cameras
+
+            link.send([info for info, _ in find_cameras()])
+            return
         harvester = load_producers(paths)
         harvester.update()
         link.send([describe_device(device) for device in harvester.device_info_list])
@@ -66,7 +74,7 @@ def _enumerate(link: Link, paths: list[Path]) -> None:
 
 
 def _handle(arguments: argparse.Namespace) -> int:
-    cameras = list_cameras(arguments.producer)
+    cameras = list_cameras(arguments.producer, with_aravis=arguments.aravis)
     if arguments.json:
         print(json.dumps([asdict(camera) for camera in cameras], indent=2))
         return 0

@@ -44,8 +44,11 @@ class FrameSequence:
         self._counts_zero = False
         self._answered = 0
 
-    def follow(self, frame_id: int, timestamp_ns: int | None) -> Step:
-        """Take in the next frame; `timestamp_ns` is the camera's own, None when it has no clock."""
+    def follow(self, frame_id: int | None, timestamp_ns: int | None) -> Step:
+        """Take in the next frame; its id and `timestamp_ns`, by the camera's clock, are None when not known."""
+        if frame_id is None:
+            self._answered += 1
+            return Step("", 0)
         self._counts_zero = self._counts_zero or frame_id == 0
         step = 1 if self._last_id is None else id_step(self._last_id, frame_id, counts_zero=self._counts_zero)
         has_times = timestamp_ns is not None and self._last_ns is not None

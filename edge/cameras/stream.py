@@ -185,7 +185,7 @@ class Stream:
                 ring_slot=slot,
                 shape=image.shape,
                 pixel_format=self._layout.pixel_format,
-                frame_id=facts.frame_id,
+                frame_id=facts.frame_id or 0,
                 trigger_id=self._answered() if self._is_exposing else None,
                 timestamp_camera_ns=camera_ns,
                 received_monotonic_ns=received_monotonic_ns,
@@ -197,10 +197,10 @@ class Stream:
             )
         )
 
-    def _follow(self, frame_id: int, camera_ns: int | None, received_ns: int) -> str:
+    def _follow(self, frame_id: int | None, camera_ns: int | None, received_ns: int) -> str:
         """Place the frame in order and time; returns what is wrong with its place."""
         step = self._sequence.follow(frame_id, camera_ns)
-        if step.missing:
+        if frame_id is not None and step.missing:
             first_id = frame_id - step.missing
             self._link.send(FramesMissing(step.missing, first_id if first_id >= 0 else first_id + 2**16))
         fault = step.fault or (STALE if self._is_before_trigger(camera_ns, received_ns) else "")

@@ -86,3 +86,10 @@ def test_a_clock_that_was_set_costs_one_frame() -> None:
     sequence.follow(1, 10**15)
     assert sequence.follow(2, 500) == Step("stale_frame", 0)
     assert sequence.follow(3, 600) == GOOD
+
+
+def test_a_frame_that_lost_its_id_fills_a_gap() -> None:
+    sequence = FrameSequence()
+    steps = [sequence.follow(frame_id, None) for frame_id in (None, 7, None, 9, None, 13)]
+    assert [step.missing for step in steps] == [0, 0, 0, 0, 0, 2]
+    assert {step.fault for step in steps} == {""}
