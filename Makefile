@@ -108,4 +108,4 @@ $(GPU_VENV)/.ready: setup.py $(wildcard $(WHEELS)/*)
 endif
 
 clean:
-	rm -rf $(VENV) .venv-gpu simulator/native/build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-gpu simulator/native/build .mypy_cache .ruff_cache .pytest_cache .coverage*
