@@ -7,8 +7,8 @@ available.
 From the paper: the networks (`training.networks.efficientad_pdn`); descriptions normalised per channel over the good
 parts; the hard-feature loss, the mean over the share 1 − `hard_share` of the largest squared differences; a penalty on
 what the student says of images of other things (`penalty_weight`); the autoencoder and the student's second half on
-images whose brightness, contrast or saturation was changed (`augmentation`); `dropout`; Adam, 70 000 steps of one
-image; maps normalised by quantiles of held-out maps and averaged.
+images whose brightness, contrast or saturation was changed (`augmentation`); dropout in the autoencoder (`dropout`);
+Adam, 70 000 steps of one image; maps normalised by quantiles of held-out maps and averaged.
 
 Decisions of ours: ImageNet's images not being at hand, the teacher is distilled from the frozen backbone on the good
 parts and on procedural images (`training.networks.efficientad_teacher`), and the penalty is on procedural images

@@ -11,10 +11,10 @@ T, student features S and their SNC codes π and z (`training.networks.snc`),
 the same terms per position, without the weights, are an element and a neighbourhood map; each is normalised by
 quantiles of maps of held-out good parts and both are averaged.
 
-Decisions of ours, all fields of `FclSettings`: `low_weight` and `high_weight` (1:1), `low_quantile`, `high_quantile`
-and `quantile_scale` (the normalisation of EfficientAD), how levels become one map (`level_fusion` of each detector),
-that maps are normalised at 64×64, before upsampling and smoothing, which leaves a map's constant part alone, and that
-the map can be had without the neighbourhood's (`fusion`).
+Decisions of ours: weights of 1 and 1 (`low_weight`, `high_weight`), the normalisation, which is EfficientAD's
+(`low_quantile`, `high_quantile`, `quantile_scale`), whose quantiles are taken at 64×64 before upsampling and
+smoothing, how levels become one map (`level_fusion` of each detector), and that the map can be the element map alone
+(`fusion`).
 """
 
 from __future__ import annotations
