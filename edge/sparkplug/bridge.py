@@ -89,7 +89,7 @@ class Bridge:
 
         Raises:
             ConfigError: a file cannot be read or written any more.
-            ValueError: the address of the stations' broker cannot be one.
+            Exception: what ended the receiving of verdicts.
         """
         self._watch.start()
         self._verdicts.start()
@@ -101,6 +101,7 @@ class Bridge:
                 try:
                     if event is not None:
                         self._handle(event)
+                    self._tell_of_devices()
                     self._pass_on()
                 except DeliveryError as error:
                     self._give_up_link(str(error))
@@ -127,13 +128,14 @@ class Bridge:
                 self._node.device(verdict.station.path).record(verdict, self._now_ms())
                 self._hand = event
             case StationStatus(station, is_online):
-                self._set_alive(self._node.device(station), is_online, has_ended=not is_online)
+                device = self._node.device(station)
+                device.is_alive, device.has_ended = is_online, not is_online
             case StationState(station, name, reason, at_ms):
                 device = self._node.device(station)
                 self._send_data(device, device.set_state(name, reason, at_ms))
             case StationsLost():
                 for device in self._node.devices:
-                    self._set_alive(device, False, has_ended=False)
+                    device.is_alive = device.has_ended = False
             case Missing():
                 self._count_missing(event)
             case Failed(error):
@@ -195,21 +197,19 @@ class Bridge:
             self._give_up_link("the primary host application is offline")
 
     def _give_birth(self) -> None:
-        now_ms = self._now_ms()
-        self._publish(self._node.birth(self._bdseq, now_ms))
-        for device in self._node.devices:
-            if device.is_alive:
-                self._publish(self._node.device_birth(device, now_ms))
+        self._publish(self._node.birth(self._bdseq, self._now_ms()))
         self._is_born = True
+        self._tell_of_devices()
         self._retry_s = _RETRY_FIRST_S
         self._problem = ""
         _log.info("Sparkplug: born, bdSeq %d", self._bdseq)
 
-    def _set_alive(self, device: Device, is_alive: bool, *, has_ended: bool) -> None:
-        device.is_alive, device.has_ended = is_alive, has_ended
-        if self._is_born and is_alive != device.is_born:
-            make = self._node.device_birth if is_alive else self._node.device_death
-            self._publish(make(device, self._now_ms()))
+    def _tell_of_devices(self) -> None:
+        """Births of those that are there, deaths of those that are not."""
+        for device in self._node.devices if self._is_born else ():
+            if device.is_alive != device.is_born:
+                make = self._node.device_birth if device.is_alive else self._node.device_death
+                self._publish(make(device, self._now_ms()))
 
     def _send_data(self, device: Device, metrics: tuple[Metric, ...]) -> None:
         if self._is_born and device.is_born:
@@ -229,11 +229,11 @@ class Bridge:
         verdict = self._hand.verdict
         device = self._node.device(verdict.station.path)
         # Verdicts of a station that has ended may still be on their way; data must lie between a birth and a death.
-        if not device.is_born:
-            self._set_alive(device, True, has_ended=device.has_ended)
+        device.is_alive = True
+        self._tell_of_devices()
         self._send_data(device, device.report(verdict, self._now_ms(), 1000 * self._config.late_after_s))
-        if device.has_ended:
-            self._set_alive(device, False, has_ended=True)
+        device.is_alive = not device.has_ended
+        self._tell_of_devices()
         self._question = self._link.ask()
 
     def _publish(self, publication: Publication) -> None:
