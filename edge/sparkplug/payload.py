@@ -123,6 +123,9 @@ def _read(metric: Any) -> Metric:
     present = {name: getattr(metric, name) for name, _, _ in _METRIC if metric.HasField(name)}
     field, datatype = metric.WhichOneof("value"), present.get("datatype")
     value = None if field is None or metric.is_null else getattr(metric, field)
+    # What Protocol Buffers gives for text that is none.
+    if bytes in map(type, (*present.values(), value)):
+        raise MessageError("the message is no Sparkplug B payload: text that is not UTF-8")
     if datatype in _SIGNED and field in _BITS and value is not None and value >> (_BITS[field] - 1):
         value -= 1 << _BITS[field]
     return Metric(

@@ -71,6 +71,12 @@ def test_any_bytes(data: bytes) -> None:
         decode(data)
 
 
+@pytest.mark.parametrize("metric", [b"\x0a\x02\xff\xfe", b"\x7a\x02\xff\xfe"])
+def test_text_that_is_none(metric: bytes) -> None:
+    with pytest.raises(MessageError, match="Sparkplug"):
+        decode(b"\x12" + bytes([len(metric)]) + metric)
+
+
 @pytest.mark.parametrize(
     ("metric", "value"),
     [
