@@ -17,8 +17,8 @@ from gige_vision import GigeVisionCamera, gige_vision_camera, pattern
 from edge.cameras.camera import CameraInfo, CameraState, FrameArrived, StateChanged, TriggerFailed
 from edge.cameras.genicam import GenicamCamera
 from edge.cameras.listing import list_cameras
-from edge.config import AravisConfig, TriggerConfig
-from edge.errors import CameraSetupError
+from edge.config import AravisConfig, TriggerConfig, load_config
+from edge.errors import CameraSetupError, ConfigError
 from edge.frame import Frame
 
 pytest.importorskip("gi", reason="PyGObject is not installed")
@@ -165,3 +165,20 @@ def test_a_missing_binding_is_one_line_with_the_remedy(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert "install gir1.2-aravis-0.8" in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("frame_retention_ms = 1000.0", "frame_retention_ms must be below frame_timeout_ms"),
+        ("chunk_data = true", "unknown key 'camera.aravis.chunk_data'"),
+        ("ring_slots = 2", "camera.ring_slots must be above engine.slots"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(line: str, problem: str, tmp_path: Path) -> None:
+    settings = 'bundle = "bundle"\n[camera]\nkind = "aravis"\nserial = "GV-1"\n'
+    (tmp_path / "good.toml").write_text(settings)
+    assert isinstance(load_config(tmp_path / "good.toml").camera, AravisConfig)
+    (tmp_path / "bad.toml").write_text(settings + line)
+    with pytest.raises(ConfigError, match=problem):
+        load_config(tmp_path / "bad.toml")
