@@ -13,8 +13,8 @@ quantiles of maps of held-out good parts and both are averaged.
 
 Decisions of ours: weights of 1 and 1 (`low_weight`, `high_weight`), the normalisation, which is EfficientAD's
 (`low_quantile`, `high_quantile`, `quantile_scale`), whose quantiles are taken at 64×64 before upsampling and
-smoothing, how levels become one map (`level_fusion` of each detector), and that the map can be the element map alone
-(`fusion`).
+smoothing, how levels become one map (`level_fusion` of each detector, `neighbourhood_fusion`), and that the map can be
+the element map alone (`fusion`).
 """
 
 from __future__ import annotations
@@ -50,8 +50,13 @@ class FclSettings(DetectorSettings):
     snc_temperature: float = Field(default=0.1, gt=0, description="of the softmax over the neighbours' cosines")
     low_weight: float = Field(default=1.0, ge=0, description="of the element loss")
     high_weight: float = Field(default=1.0, ge=0, description="of the neighbourhood loss")
-    low_quantile: float = Field(default=0.9, ge=0, lt=1, description="of held-out maps, becomes 0")
-    high_quantile: float = Field(default=0.995, gt=0, le=1, description="of held-out maps, becomes quantile_scale")
+    neighbourhood_fusion: LevelFusion = Field(
+        default="sum", description="how the levels' neighbourhood maps become one; none of them is bounded"
+    )
+    low_quantile: float = Field(default=0.9, ge=0, lt=1, description="of held-out maps")
+    high_quantile: float = Field(
+        default=0.995, gt=0, le=1, description="of held-out maps; lies quantile_scale above the other"
+    )
     quantile_scale: float = Field(default=0.1, gt=0, description="what maps are normalised to")
 
     @model_validator(mode="after")
@@ -122,12 +127,13 @@ def consistency_maps(
 ) -> Tensor:
     """The element map and, unless `snc` is `none`, the neighbourhood map: (N, 1 or 2, 64, 64).
 
-    Levels are brought to 64×64 bilinearly, then multiplied or added.
+    Levels are brought to 64×64 bilinearly, then multiplied or added, those of the element map as `fusion` says.
     """
     pairs = [*zip(teacher, student, strict=True)]
     maps = [_fused([element_map(*pair, distance) for pair in pairs], fusion)]
     if settings.snc != "none":
-        maps.append(_fused([neighbourhood_map(*pair, settings) for pair in pairs], fusion))
+        neighbourhoods = [neighbourhood_map(*pair, settings) for pair in pairs]
+        maps.append(_fused(neighbourhoods, settings.neighbourhood_fusion))
     return torch.cat(maps, dim=1)
 
 
@@ -190,8 +196,11 @@ class MapNormalisation(nn.Module):
             buffer.copy_(torch.from_numpy(values).view(-1, 1, 1))
 
     def forward(self, maps: Tensor) -> Maps:
-        """(N, K, h, w) → the first map as it is, and the mean of all after normalisation: (N, h, w) each."""
-        scaled = (maps - self.low) * (self.settings.quantile_scale / (self.high - self.low))
+        """(N, K, h, w) → the first map as it is, and the mean of all after normalisation: (N, h, w) each.
+
+        `low` is not subtracted: it moves all positions of all images alike, and a map below zero has no relative error.
+        """
+        scaled = maps * (self.settings.quantile_scale / (self.high - self.low))
         return maps[:, 0], scaled.sum(1) / maps.shape[1]
 
 

@@ -85,23 +85,30 @@ def test_maps_of_levels_are_multiplied_or_added_at_one_size(levels: Any) -> None
         maps = consistency_maps(teacher, student, "cosine", configured(), fusion)
         assert maps.shape == (2, 2, 64, 64)
         torch.testing.assert_close(maps[:, :1], expected)
+    added, multiplied = (
+        consistency_maps(teacher, student, "cosine", configured(neighbourhood_fusion=fusion), "sum")[:, 1]
+        for fusion in ("sum", "product")
+    )
+    first = neighbourhood_map(teacher[0], student[0], configured())
+    large = F.interpolate(first[:, None], (64, 64), mode="bilinear", align_corners=True)[:, 0]
+    torch.testing.assert_close(multiplied, large * (added - large), rtol=1e-3, atol=1e-5)
     assert consistency_maps(teacher, student, "cosine", configured(snc="none"), "sum").shape == (2, 1, 64, 64)
 
 
-def test_quantiles_of_good_parts_become_zero_and_the_scale() -> None:
+def test_the_quantiles_of_good_parts_become_the_scale_apart() -> None:
     maps = torch.rand(20, 2, 8, 8, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 50.0]).view(2, 1, 1)
     normalisation = MapNormalisation(2, configured(low_quantile=0.5, high_quantile=0.75, quantile_scale=0.2))
     images = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1)
     normalisation.fit(lambda batch: maps[batch.flatten().long()], images)
     low, high = (np.quantile(maps.numpy().swapaxes(0, 1).reshape(2, -1), q, axis=1) for q in (0.5, 0.75))
     for kind in range(2):
-        for value, becomes in ((low, 0.0), (high, 0.2)):
-            one = torch.from_numpy(low).float().view(1, 2, 1, 1).clone()
-            one[0, kind] = float(value[kind])
-            element, mean = normalisation(one)
-            # The other map stands at its low quantile, which says nothing.
-            assert mean.item() == pytest.approx(becomes / 2, abs=1e-6)
-            assert element.item() == one[0, 0].item()
+        at_low = torch.from_numpy(low).float().view(1, 2, 1, 1)
+        at_high = at_low.clone()
+        at_high[0, kind] = float(high[kind])
+        (_, lower), (element, higher) = normalisation(at_low), normalisation(at_high)
+        assert (higher - lower).item() == pytest.approx(0.2 / 2, abs=1e-6)
+        assert element.item() == at_high[0, 0].item()
+    assert (normalisation(maps)[1] >= 0).all()
     again = MapNormalisation(2, configured(low_quantile=0.5, high_quantile=0.75, quantile_scale=0.2))
     again.load_state_dict(normalisation.state_dict())
     assert torch.equal(again(maps)[1], normalisation(maps)[1])
