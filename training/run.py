@@ -166,23 +166,26 @@ def refuse_other_run(path: Path, record: RunRecord) -> None:
         )
 
 
-def start_run(path: Path, record: RunRecord, backbone: Backbone, ignored: Bool | None) -> Run:
-    """Make a run directory, unless it is there.
+def make_directory(path: Path) -> None:
+    """Make a run directory, which is no run yet.
 
     Raises:
         ConfigError: it cannot be made.
     """
-    if (path / RECORD).is_file():
-        return Run(path, record)
     try:
         (path / SNAPSHOTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"directory '{path}' cannot be made ({error.strerror})", "give another with --out") from error
+
+
+def start_run(path: Path, record: RunRecord, backbone: Backbone, ignored: Bool | None) -> None:
+    """Make a directory a run, unless it is one; the record comes last."""
+    if (path / RECORD).is_file():
+        return
     save_weights(backbone, path / BACKBONE)
     if ignored is not None:
         cv2.imwrite(str(path / IGNORED), ignored.astype(np.uint8) * 255)
     write_text(path / RECORD, record.model_dump_json(indent=2) + "\n")
-    return Run(path, record)
 
 
 def _flat(tree: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,18 @@ from training.loop import Training, best_epoch, is_done
 from training.networks.backbones import load_backbone, weights_source
 from training.networks.trainable import Trainable
 from training.provenance import code_version
-from training.run import CURVES, HISTORY, NETWORK, STATE, Run, RunRecord, refuse_other_run, snapshot_name, start_run
+from training.run import (
+    CURVES,
+    HISTORY,
+    NETWORK,
+    STATE,
+    Run,
+    RunRecord,
+    make_directory,
+    refuse_other_run,
+    snapshot_name,
+    start_run,
+)
 from training.settings import TrainSettings
 
 
@@ -53,6 +64,7 @@ def train_run(
     state = load_state(out / STATE) if (out / STATE).is_file() else None
     if state is not None and is_done(state.history, settings):
         return Run(out, record)
+    make_directory(out)
     trainable.to(world.device)
     if state is None:
         trainable.prepare(parts.train)

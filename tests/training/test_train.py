@@ -184,7 +184,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(product: Path, backbone_we
     ("more", "words"),
     [
         (["--epochs", "4"], "holds another run: its epochs is 3, not 4: give a new directory with --out"),
-        (["--patience", "2", "--held-out-share", "0"], "early stopping needs held-out parts"),
+        (["--patience", "2", "--held-out-share", "0", "--out", "new"], "early stopping needs held-out parts"),
         (["--templates", "9", "--held-out-share", "0", "--out", "new"], "9 templates of 8 images"),
         (["--templates", "0"], "mask_range has to be 0 0 without a template"),
         (["--lr", "-1"], "--lr: Input should be greater than 0: given: -1.0"),
@@ -202,8 +202,11 @@ def test_impossible_wishes_get_one_line(
     trained: Path,
     product: Path,
     backbone_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert cli.main(arguments(product, backbone_weights, trained, *more)) == 2
     line = capfd.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("tfanet-edge: ")
