@@ -6,22 +6,20 @@ reference implementation as behind a producer, to which Aravis' registers are th
 Sources: AIA GigE Vision 1.2, bootstrap registers; the reference manual of Aravis 0.8.
 
 Raises:
-    AravisError: on import, when Aravis or its Python binding is missing.
+    AravisError: on import, as `edge.cameras.aravis_devices`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import socket
-import struct
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from genicam import genapi
 
+from edge.cameras.aravis_devices import REGISTER_BYTES, Aravis, GLib, Place, Registers, find_cameras
 from edge.cameras.camera import CameraInfo
 from edge.cameras.chunks import FrameFacts
 from edge.cameras.clock import ClockMap, read_latched
@@ -30,26 +28,9 @@ from edge.cameras.layout import ImageLayout, read_layout
 from edge.cameras.marks import has_marks, write_marks
 from edge.cameras.statistics import TransportCounts
 from edge.config import AravisConfig, TriggerConfig
-from edge.errors import AravisError
 from edge.frame import Image
 
-try:
-    import gi
-
-    gi.require_version("Aravis", "0.8")
-    from gi.repository import Aravis, GLib
-except (ImportError, ValueError) as error:
-    raise AravisError(
-        f"camera.kind is 'aravis', but it does not load ({error})",
-        "install gir1.2-aravis-0.8 with apt and tfanet-edge[aravis] with pip, as docs/cameras.md says",
-    ) from error
-
-_PROTOCOL = "GigEVision"
-_CONTROL_PORT = 3956
-_REPLY_S = 0.2
-_READ_MEMORY, _READ_MEMORY_HEADER_BYTES = 0x84, 12
-_USER_ID, _USER_ID_BYTES = 0x00E8, 16
-_CONTROL, _REGISTER_BYTES = 0x0A00, 4
+_CONTROL = 0x0A00
 _CLOCK_CONTROL, _CLOCK_HIGH, _CLOCK_LOW = 0x0944, 0x0948, 0x094C
 _LATCH = 2
 
@@ -62,84 +43,16 @@ class AravisTransport:
     def __init__(self, config: AravisConfig) -> None:
         self._config = config
 
-    def find(self) -> list[tuple[CameraInfo, _Place]]:
+    def find(self) -> list[tuple[CameraInfo, Place]]:
         """As `find_cameras`."""
         return find_cameras()
 
-    def open(self, device: _Place) -> AravisCamera:
+    def open(self, device: Place) -> AravisCamera:
         """Take control of a camera."""
         return AravisCamera(device, self._config)
 
     def close(self) -> None:
         """Nothing is open but cameras."""
-
-
-def find_cameras() -> list[tuple[CameraInfo, _Place]]:
-    """Every GigE Vision camera that answered within a second, in use or not, each with what `AravisTransport` opens."""
-    for index in range(Aravis.get_n_interfaces()):
-        name = Aravis.get_interface_id(index)
-        (Aravis.enable_interface if name == _PROTOCOL else Aravis.disable_interface)(name)
-    Aravis.update_device_list()
-    indices = range(Aravis.get_n_devices())
-    places = [_Place(Aravis.get_device_id(index), Aravis.get_device_address(index)) for index in indices]
-    return [(_describe(index, place), place) for index, place in zip(indices, places, strict=True)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Aravis' name for a camera, and its address."""
-
-    name: str
-    address: str
-
-    def read(self, register: int, length: int) -> bytes | None:
-        """Without Aravis and at once, whoever controls the camera; None when it does not answer."""
-        command = struct.pack(">BBHHHIHH", 0x42, 1, _READ_MEMORY, 8, 1, register, 0, length)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
-            link.settimeout(_REPLY_S)
-            try:
-                link.connect((self.address, _CONTROL_PORT))
-                link.send(command)
-                return link.recv(_READ_MEMORY_HEADER_BYTES + length)[_READ_MEMORY_HEADER_BYTES:]
-            except OSError:
-                return None
-
-
-def _describe(index: int, place: _Place) -> CameraInfo:
-    user_id = place.read(_USER_ID, _USER_ID_BYTES) or b""  # Aravis does not tell it
-    return CameraInfo(
-        serial=Aravis.get_device_serial_nbr(index) or "",
-        user_id=user_id.split(b"\0")[0].decode("utf-8", "replace"),
-        vendor=Aravis.get_device_vendor(index) or "",
-        model=Aravis.get_device_model(index) or "",
-    )
-
-
-class _Registers(genapi.AbstractPort):  # type: ignore[misc]  # the binding is not typed
-    """The camera's registers, as GenICam reads and writes them."""
-
-    def __init__(self, device: Any) -> None:
-        super().__init__()
-        self._device = device
-
-    def get_access_mode(self) -> int:
-        return int(genapi.EAccessMode.RW)
-
-    def is_open(self) -> bool:
-        return True
-
-    def read(self, address: int, length: int) -> bytes:
-        memory = (ctypes.c_uint8 * length)()
-        self._device.read_memory(address, length, ctypes.addressof(memory))
-        return bytes(memory)
-
-    def write(self, address: int, data: bytes) -> None:
-        # Some cameras take a register's value in a register command only.
-        if len(data) == _REGISTER_BYTES:
-            self._device.write_register(address, int.from_bytes(data, "big"))
-        else:
-            memory = (ctypes.c_uint8 * len(data))(*data)
-            self._device.write_memory(address, len(data), ctypes.addressof(memory))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +74,7 @@ class AravisCamera:
         GLib.GError: another program controls it, or it went away.
     """
 
-    def __init__(self, place: _Place, config: AravisConfig) -> None:
+    def __init__(self, place: Place, config: AravisConfig) -> None:
         self._place = place
         self._config = config
         self._device = Aravis.open_device(place.name)
@@ -171,7 +84,7 @@ class AravisCamera:
         xml, _ = self._device.get_genicam_xml()
         self._nodes = genapi.NodeMap()
         self._nodes.load_xml_from_string(xml)
-        self._nodes.connect(_Registers(self._device))
+        self._nodes.connect(Registers(self._device))
         self._stream: Any = None
         self._memories: dict[Any, Image] = {}
         self._earlier_ids: dict[Any, int] = {}
@@ -263,7 +176,7 @@ class AravisCamera:
     def close(self) -> None:
         """Give control back; when the camera is gone, end the process."""
         # Freeing a camera that does not answer takes Aravis seconds.
-        if self._place.read(_CONTROL, _REGISTER_BYTES) is None:
+        if self._place.read(_CONTROL, REGISTER_BYTES) is None:
             os._exit(0)
         with contextlib.suppress(*AravisTransport.errors):
             self.stop()

@@ -61,7 +61,7 @@ def _enumerate(link: Link, paths: list[Path]) -> None:
     signal.alarm(30)  # a producer that hangs
     try:
         if not paths:
-            from edge.cameras.aravis import find_cameras
+            from edge.cameras.aravis_devices import find_cameras
 
             link.send([info for info, _ in find_cameras()])
             return
