@@ -120,7 +120,7 @@ def test_a_verdict_that_the_broker_has_not_read_is_sent_again(plant: Any) -> Non
 
 
 def test_a_broker_that_comes_late(plant: Any, caplog: Any) -> None:
-    plant.infrastructure.terminate()
+    plant.infrastructure.kill()
     plant.bridge()
     plant.eventually(lambda: any("no connection" in text for text in caplog.messages), "an attempt")
     plant.infrastructure.start()
