@@ -46,7 +46,5 @@ def test_it_is_the_same_detector(run: Run, old: Path) -> None:
 
 
 def test_no_training_goes_on_with_it(old: Path, train: Callable[[str, TrainSettings], Run]) -> None:
-    with pytest.raises(
-        ConfigError, match="holds a run of an earlier version.*evaluated and exported only"
-    ):
+    with pytest.raises(ConfigError, match=r"holds a run of an earlier version.*evaluated and exported only"):
         train(str(old), load_run(old).record.settings)
