@@ -203,12 +203,12 @@ def test_no_threshold_without_the_trainings_good_parts(run: Run, product: Path, 
 
 def test_a_network_that_does_not_compute_numbers_is_an_error(run: Run, parts: LabelledParts, tmp_path: Path) -> None:
     broken = Run(shutil.copytree(run.path, tmp_path / "run"), run.record)
-    network = broken.network()
-    network.cls.data.fill_(torch.inf)
-    save_weights(network, broken.path / NETWORK)
+    trainable = broken.trainable()
+    trainable.get_parameter("network.cls").data.fill_(torch.inf)
+    save_weights(trainable, broken.path / NETWORK)
     with pytest.raises(TfanetEdgeError, match="not finite"):
         evaluate_run(broken, parts, CPU)
 
 
 def test_no_image_is_no_prediction(run: Run) -> None:
-    assert predict(run, [], CPU).direction.shape == (0, 64, 64)
+    assert predict(run, [], CPU).maps.shape[1:] == (0, 64, 64)
