@@ -5,21 +5,13 @@ Unknown keys are refused, so a misspelt option is an error and never a silent de
 
 from __future__ import annotations
 
-import sys
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from edge.credentials import located
-from edge.errors import ConfigError
 from edge.manifest import Precision
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - the same parser under its older name
-    import tomli as tomllib
 
 TopicSegment = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")]
 FeatureValue = bool | int | float | str
@@ -28,9 +20,6 @@ _LOOPBACK = IPv4Address("127.0.0.1")
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-_SectionT = TypeVar("_SectionT", bound=_Section)
 
 
 class Identity(_Section):
@@ -242,65 +231,3 @@ class StationConfig(_Section):
         if isinstance(self.camera, DeviceConfig) and self.camera.ring_slots <= self.engine.slots:
             raise ValueError(f"camera.ring_slots must be above engine.slots, which is {self.engine.slots}")
         return self
-
-
-def load_config(path: Path) -> StationConfig:
-    """Read `station.toml`; relative paths in it are relative to the file.
-
-    Raises:
-        ConfigError: unreadable, not TOML, an unknown key, or a value out of range.
-    """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"configuration '{path}' cannot be read ({error})", "check the path given to --config"
-        ) from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"configuration '{path}' is not TOML ({error})", "mend that line") from error
-    try:
-        config = StationConfig.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(
-            f"configuration '{path}': {_first_problem(error)}", "see systemd/station.toml for every key"
-        ) from error
-    return _resolve_paths(config, path.resolve().parent)
-
-
-def _first_problem(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"unknown key '{where}'"
-    value = f" (got {first['input']!r})" if first["type"] != "missing" and not isinstance(first["input"], dict) else ""
-    return f"'{where}': {first['msg']}{value}"
-
-
-def _resolve_paths(config: StationConfig, root: Path) -> StationConfig:
-    camera = config.camera
-    if isinstance(camera, FolderConfig):
-        camera = camera.model_copy(update={"directory": root / camera.directory})
-    elif isinstance(camera, GenicamConfig) and camera.producer is not None:
-        camera = camera.model_copy(update={"producer": root / camera.producer})
-    engine = config.engine
-    if engine.plans is not None:
-        engine = engine.model_copy(update={"plans": root / engine.plans})
-    mqtt = _with_files_located(config.mqtt, ("password_file",), root)
-    if mqtt.tls is not None:
-        tls_files = ("ca_file", "cert_file", "key_file", "key_password_file")
-        mqtt = mqtt.model_copy(update={"tls": _with_files_located(mqtt.tls, tls_files, root)})
-    return config.model_copy(
-        update={
-            "bundle": root / config.bundle,
-            "camera": camera,
-            "engine": engine,
-            "mqtt": mqtt,
-            "outbox": config.outbox.model_copy(update={"path": root / config.outbox.path}),
-            "dashboard": _with_files_located(config.dashboard, ("password_file", "cert_file", "key_file"), root),
-        }
-    )
-
-
-def _with_files_located(section: _SectionT, keys: tuple[str, ...], root: Path) -> _SectionT:
-    paths = {key: getattr(section, key) for key in keys}
-    return section.model_copy(update={key: located(path, root) for key, path in paths.items() if path is not None})

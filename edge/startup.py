@@ -22,7 +22,8 @@ from edge.cameras.camera import Camera
 from edge.cameras.folder import FolderCamera
 from edge.cameras.genicam import GenicamCamera
 from edge.commands import COMMAND_MAX_BYTES, CommandDesk
-from edge.config import FolderConfig, OutboxConfig, StationConfig, load_config
+from edge.config import FolderConfig, OutboxConfig, StationConfig
+from edge.config_file import load_config
 from edge.dashboard.server import Dashboard
 from edge.engines.choice import open_engine
 from edge.engines.engine import Engine

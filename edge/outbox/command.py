@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from edge.config import load_config
+from edge.config_file import load_config
 from edge.errors import InputError
 from edge.outbox import Outbox
 from edge.outbox.file import told_in_words

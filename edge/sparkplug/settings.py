@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import ssl
-import sys
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from edge.config import TlsConfig, TopicSegment
-from edge.credentials import located, read_secret
+from edge.config_file import TLS_FILES, read_toml, with_files_located
+from edge.credentials import read_secret
 from edge.errors import ConfigError
 from edge.mqtt.tls import tls_context
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - the same parser under its older name
-    import tomli as tomllib
-
 # Tokens of a topic: the specification forbids + / #, and MQTT control characters.
 SparkplugId = Annotated[str, Field(pattern=r"^[^+/#\x00-\x1f\x7f]{1,128}$")]
-
-_TLS_FILES = ("ca_file", "cert_file", "key_file", "key_password_file")
 
 
 class BrokerConfig(BaseModel):
@@ -99,18 +92,7 @@ def load_config(path: Path) -> BridgeConfig:
     Raises:
         ConfigError: unreadable, not TOML, an unknown key, a value out of range, or certificates that cannot be used.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"configuration '{path}' cannot be read ({error})", "check the path given to --config"
-        ) from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"configuration '{path}' is not TOML ({error})", "mend that line") from error
-    try:
-        config = BridgeConfig.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"configuration '{path}': {_said(error)}", "see docs/sparkplug.md for every key") from error
+    config = read_toml(path, BridgeConfig, "docs/sparkplug.md")
     root = path.resolve().parent
     sparkplug = config.sparkplug.model_copy(update={"bdseq_path": root / config.sparkplug.bdseq_path})
     return BridgeConfig(
@@ -118,23 +100,11 @@ def load_config(path: Path) -> BridgeConfig:
     )
 
 
-def _said(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"unknown key '{where}'"
-    value = f" (got {first['input']!r})" if not isinstance(first["input"], dict) else ""
-    return f"'{where}': {first['msg']}{value}"
-
-
 def _checked(broker: _BrokerT, section: str, root: Path) -> _BrokerT:
     """The section with its files located and tried."""
-    files = {} if broker.password_file is None else {"password_file": located(broker.password_file, root)}
-    tls = broker.tls
-    if tls is not None:
-        paths = {key: getattr(tls, key) for key in _TLS_FILES}
-        tls = tls.model_copy(update={key: located(file, root) for key, file in paths.items() if file is not None})
-    broker = broker.model_copy(update={**files, "tls": tls})
+    broker = with_files_located(broker, ("password_file",), root)
+    if broker.tls is not None:
+        broker = broker.model_copy(update={"tls": with_files_located(broker.tls, TLS_FILES, root)})
     try:
         broker.password()
         broker.tls_context()

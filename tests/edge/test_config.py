@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import FolderConfig, GenicamConfig, load_config
+from edge.config import FolderConfig, GenicamConfig
+from edge.config_file import load_config
 from edge.errors import ConfigError
 
 GENICAM = """

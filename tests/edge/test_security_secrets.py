@@ -15,7 +15,8 @@ from authority import Authority
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.config import StationConfig, load_config
+from edge.config import StationConfig
+from edge.config_file import load_config
 from edge.credentials import read_secret
 from edge.dashboard.passwords import hash_password
 from edge.errors import ConfigError

@@ -31,7 +31,8 @@ from onnx import TensorProto, helper
 from edge.bundle import Bundle, load_bundle
 from edge.cameras.features import write_features
 from edge.commands import CommandDesk
-from edge.config import MqttConfig, load_config
+from edge.config import MqttConfig
+from edge.config_file import load_config
 from edge.dashboard.passwords import hash_password, load_passwords
 from edge.engines.ort import open_session
 from edge.errors import TfanetEdgeError

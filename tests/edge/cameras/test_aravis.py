@@ -17,7 +17,8 @@ from gige_vision import GigeVisionCamera, gige_vision_camera, pattern
 from edge.cameras.camera import CameraInfo, CameraState, FrameArrived, StateChanged, TriggerFailed
 from edge.cameras.genicam import GenicamCamera
 from edge.cameras.listing import list_cameras
-from edge.config import AravisConfig, TriggerConfig, load_config
+from edge.config import AravisConfig, TriggerConfig
+from edge.config_file import load_config
 from edge.errors import CameraSetupError, ConfigError
 from edge.frame import Frame
 
