@@ -45,9 +45,7 @@ class Broker:
     """Mosquitto, which writes its sessions down after every change."""
 
     def __init__(self, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         directory.mkdir()
         self._state = directory / "mosquitto.db"
         self._config = directory / "mosquitto.conf"
