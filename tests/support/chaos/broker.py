@@ -15,6 +15,7 @@ from pathlib import Path
 import paho.mqtt.client as paho
 from chaos.checker import Delivery
 from paho.mqtt.enums import CallbackAPIVersion
+from ports import free_port
 
 RECOVERY_S = 20.0
 
