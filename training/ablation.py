@@ -1,4 +1,4 @@
-"""The verb `ablate`: what each part of TFA-Net's recipe is worth, on the same images, one change at a time."""
+"""The verb `ablate`: what each part of a detector's recipe is worth, on the same images, one change at a time."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from training.distributed import World, joined_world
 from training.evaluation.evaluate import Evaluation, evaluate_variants
 from training.evaluation.predict import read_parts
 from training.files import write_text
-from training.networks.anomaly_map import Fusion
 from training.networks.backbones import ARCHITECTURES, BackboneName
+from training.networks.trainable import Change
 from training.options import add_settings, settings_from
 from training.provenance import code_version
 from training.run import HISTORY, Run
 from training.settings import TrainSettings
 from training.train import train_run
 
-COLUMNS = ("image AUROC", "pixel AUROC", "AUPRO@0.3", "error ratio", "training, s")
+COLUMNS = ("image AUROC", "pixel AUROC", "pixel AP", "AUPRO@0.3", "error ratio", "training, s")
 
 
 @dataclass(frozen=True)
@@ -50,39 +50,20 @@ class Variant:
 
 def variants(base: TrainSettings, backbones: Sequence[BackboneName]) -> list[Variant]:
     """All rows that need a training; equal settings occur more than once and are trained once."""
+    changes = [*base.kind.ablations, *(Change("backbone", name, {"backbone": name}) for name in backbones)]
+    return [Variant(row.group, row.name, _changed(base, row.fields), row.picks_on_test) for row in changes]
 
-    def changed(**fields: Any) -> TrainSettings:
-        plain = base.model_dump()
-        own = {name: value for name, value in fields.items() if name in plain["network"]}
-        others = {name: value for name, value in fields.items() if name not in own}
-        return TrainSettings.model_validate(plain | others | {"network": plain["network"] | own})
 
-    masks = {"0": (0, 0), "0.25": (0.25,) * 2, "0.5": (0.5,) * 2, "0.75": (0.75,) * 2, "U(0, 0.75)": (0, 0.75)}
-    rows = [
-        Variant("masking ratio", name, changed(mask_range=mask)) for name, mask in (masks | {"U(0, 1)": (0, 1)}).items()
-    ]
-    unmasked = changed(mask_range=(0, 0))
-    rows += [
-        Variant("template", "with, unmasked", unmasked),
-        Variant("template", "without: direct reconstruction", changed(mask_range=(0, 0), templates=0)),
-    ]
-    rows += [Variant("number of templates", str(count), changed(templates=count)) for count in (1, 2, 4)]
-    rows += [Variant("feature scale", name, changed(feature_scale=name)) for name in ("deviation", "none")]
-    rows += [Variant("head bias", name, changed(head_bias=name)) for name in ("mean", "zero")]
-    rows += [Variant("preset", name, changed(preset=name)) for name in ("tiny", "small")]
-    rows += [Variant("backbone", name, changed(backbone=name)) for name in backbones]
-    released = changed(mask_range=(0, 0), normalise_template=False, snapshots=True)
-    rows += [
-        Variant("the authors' release", "ours, unmasked", unmasked),
-        Variant("the authors' release", "template not normalised", released),
-        Variant("the authors' release", "and the epoch picked on test images (not a fair figure)", released, True),
-    ]
-    return rows
+def _changed(base: TrainSettings, fields: Mapping[str, Any]) -> TrainSettings:
+    plain = base.model_dump()
+    own = {name: value for name, value in fields.items() if name in plain["network"]}
+    others = {name: value for name, value in fields.items() if name not in own}
+    return TrainSettings.model_validate(plain | others | {"network": plain["network"] | own})
 
 
 def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `ablate --data DIR… --weights [NAME=]FILE… --out DIR` and the options of `train`."""
-    parser = subparsers.add_parser("ablate", help="what each part of TFA-Net's training recipe is worth")
+    parser = subparsers.add_parser("ablate", help="what each part of a detector's training recipe is worth")
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="products with test images")
     parser.add_argument(
         "--weights", nargs="+", required=True, metavar="NAME=FILE", help="state dict of each backbone to compare"
@@ -97,8 +78,6 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
 def _handle(arguments: argparse.Namespace) -> int:
     weights = _weights(arguments.weights)
     base = settings_from(vars(arguments), None, {"precision": preferred_precision(arguments.device)})
-    if base.detector != "tfanet":
-        raise ConfigError(f"the tables are of TFA-Net's recipe, not of {base.kind.title}'s", "leave out --detector")
     if base.network.backbone not in weights:
         raise ConfigError(f"--weights has no file for {base.network.backbone}", f"add {base.network.backbone}=FILE")
     rows = variants(base, list(weights))
@@ -149,17 +128,17 @@ class _Measured:
         """Rows that need no training of their own."""
         run = self._trained(base)
         if group == "fusion":
-            chosen: dict[str, tuple[ScoreRule, str]] = {name: (base.score_rule, name) for name in get_args(Fusion)}
+            chosen: dict[str, tuple[ScoreRule, str]] = {name: (base.score_rule, name) for name in base.kind.fusions}
         else:
             chosen = {name: (name, base.network.fusion) for name in get_args(ScoreRule)}
         found = self._evaluate(run, list(chosen.values()), None)
         return {name: _figures(evaluation) for name, evaluation in zip(chosen, found, strict=True)}
 
     def _trained(self, settings: TrainSettings) -> Run:
-        plain, chosen = _flat(TrainSettings.model_validate({})), _flat(settings)
+        plain, chosen = _flat(TrainSettings.model_validate({"detector": settings.detector})), _flat(settings)
         changes = [f"{name}={value}" for name, value in chosen.items() if value != plain[name] and name != "backbone"]
         name = "".join(char if char.isalnum() or char in "=.-_" else "-" for char in "_".join(changes))
-        out = self._out / self._data.name / f"{settings.network.backbone}_{name or 'default'}"[:200]
+        out = self._out / self._data.name / f"{settings.detector}_{settings.network.backbone}_{name or 'default'}"[:200]
         print(out, file=sys.stderr)
         return train_run(self._data, self._weights[settings.network.backbone], settings, out, self._world, 8 * GIB)
 
@@ -198,6 +177,7 @@ def _figures(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "image AUROC": total["image"]["auroc"],
         "pixel AUROC": total["pixel_256"]["auroc"],
+        "pixel AP": total["pixel_256"]["ap"],
         "AUPRO@0.3": total["pixel_256"]["aupro_30"],
         "error ratio": total["error_ratio"],
     }

@@ -9,13 +9,24 @@ import pytest
 
 from edge import cli
 from training.ablation import variants
+from training.networks.table import DETECTORS
 from training.settings import TrainSettings
 
+OF_SNC = {"codes compared", "neighbourhood", "temperature", "element : neighbourhood loss"}
+GROUPS = {
+    "tfanet": {"masking ratio", "template", "number of templates", "preset"},
+    "mfrnet": {"largest cell hidden in training", "cell hidden at inference", "number of masks", "weight of 1 − SSIM"},
+    "stfpm": OF_SNC,
+    "reverse_distillation": OF_SNC,
+    "efficientad": OF_SNC,
+}
 
-def test_rows_change_one_thing_each() -> None:
-    base = TrainSettings.model_validate({})
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_rows_change_one_thing_each(detector: str) -> None:
+    base = TrainSettings.model_validate({"detector": detector})
     rows = variants(base, ["resnet18", "resnet50v2"])
-    assert {row.group for row in rows} >= {"masking ratio", "template", "number of templates", "preset", "backbone"}
+    assert {row.group for row in rows} >= {"backbone", *GROUPS[detector]}
 
     def flat(settings: TrainSettings) -> dict[str, object]:
         return settings.model_dump(exclude={"network"}) | settings.network.model_dump()
@@ -23,10 +34,18 @@ def test_rows_change_one_thing_each() -> None:
     plain = flat(base)
     for row in rows:
         changed = {name for name, value in flat(row.settings).items() if value != plain[name]}
-        allowed = {"masking ratio": {"mask_range"}, "template": {"mask_range", "templates"}}
+        assert row.settings.detector == detector
+        allowed = {
+            "masking ratio": {"mask_range"},
+            "template": {"mask_range", "templates"},
+            "element : neighbourhood loss": {"low_weight", "high_weight"},
+        }
         if row.group != "the authors' release":
             assert len(changed - allowed.get(row.group, set())) <= (0 if row.group in allowed else 1), row
     assert len({(row.group, row.name) for row in rows}) == len(rows)
+    if detector != "tfanet":
+        # The recipe itself is a row of every table.
+        assert all(any(flat(row.settings) == plain for row in rows if row.group == group) for group in GROUPS[detector])
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ from training.networks.backbones import Backbone
 from training.networks.efficientad_pdn import DESCRIPTION_CHANNELS, Autoencoder, patch_description_network
 from training.networks.efficientad_settings import EfficientAdSettings
 from training.networks.efficientad_teacher import channel_statistics, distil, procedural_images
-from training.networks.fcl import MapNormalisation, consistency_maps, element_map, fuse, neighbourhood_loss
+from training.networks.fcl import ABLATIONS, MapNormalisation, consistency_maps, element_map, fuse, neighbourhood_loss
 from training.networks.fcl_pyramid import Levels, Pixels
 from training.networks.trainable import Bool, Kind, Maps, Trainable, full_precision
 
@@ -224,4 +224,5 @@ KIND = Kind(
         ("autoencoder.encoder.", "encoder"),
         ("autoencoder.", "decoder"),
     ),
+    ablations=ABLATIONS,
 )

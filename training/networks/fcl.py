@@ -20,7 +20,7 @@ the element map alone (`fusion`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -32,13 +32,22 @@ from edge.errors import TfanetEdgeError
 from edge.frame import Image
 from training.networks.features import FEATURE_SIZE
 from training.networks.snc import MIN_NORM, context_code, log_affinity, neighbours, relation_code
-from training.networks.trainable import DetectorSettings, Maps
+from training.networks.trainable import Change, DetectorSettings, Maps
 
 ElementDistance = Literal["cosine", "squared"]
 LevelFusion = Literal["product", "sum"]
 FclFusion = Literal["mean", "element"]
 SncMode = Literal["none", "relation", "context", "both"]
 _CHUNK = 8
+ABLATIONS = (
+    *(Change("codes compared", mode, {"snc": mode}) for mode in get_args(SncMode)),
+    *(Change("neighbourhood", f"{edge} × {edge}", {"snc_window": edge}) for edge in (3, 5, 7)),
+    *(Change("temperature", str(value), {"snc_temperature": value}) for value in (0.05, 0.1, 0.5)),
+    *(
+        Change("element : neighbourhood loss", f"{low:g} : {high:g}", {"low_weight": low, "high_weight": high})
+        for low, high in ((1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (0.0, 1.0))
+    ),
+)
 
 
 class FclSettings(DetectorSettings):

@@ -42,7 +42,7 @@ from training.networks.mfrnet_masks import crossed_masks, draw_cell
 from training.networks.mfrnet_network import PRESETS, PresetName, RestorationNetwork
 from training.networks.mfrnet_similarity import dissimilarity, window_matrix
 from training.networks.tfanet_detector import channel_statistics
-from training.networks.trainable import Bool, DetectorSettings, Kind, Maps, Trainable, full_precision
+from training.networks.trainable import Bool, Change, DetectorSettings, Kind, Maps, Trainable, full_precision
 
 MfrFusion = Literal["product", "error", "structure"]
 
@@ -217,5 +217,11 @@ KIND = Kind(
         ("network.up.1.", "up at 32"),
         ("network.head.", "head"),
         ("network.", "up at 64"),
+    ),
+    ablations=(
+        *(Change("largest cell hidden in training", str(cell), {"largest_cell": cell}) for cell in (1, 2, 4, 8)),
+        *(Change("cell hidden at inference", str(cell), {"inference_cell": cell}) for cell in (1, 2, 4, 8)),
+        *(Change("number of masks", str(masks), {"masks": masks}) for masks in (2, 3, 4, 6)),
+        *(Change("weight of 1 − SSIM", str(weight), {"similarity_weight": weight}) for weight in (0.0, 0.5, 1.0, 2.0)),
     ),
 )

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from training.networks.backbones import Backbone
-from training.networks.fcl import FclSettings, LevelFusion, fuse
+from training.networks.fcl import ABLATIONS, FclSettings, LevelFusion, fuse
 from training.networks.fcl_pyramid import Levels, PyramidPair
 from training.networks.resnet import BasicBlock
 from training.networks.stfpm import init_convolution
@@ -142,4 +142,5 @@ KIND = Kind(
         ("student.decoder.2.", "decoder's layer1"),
         ("student.", "embedding"),
     ),
+    ablations=ABLATIONS,
 )

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from training.networks.backbones import Backbone, BackboneName, build_backbone
-from training.networks.fcl import FclSettings, LevelFusion, fuse
+from training.networks.fcl import ABLATIONS, FclSettings, LevelFusion, fuse
 from training.networks.fcl_pyramid import Levels, PyramidPair
 from training.networks.trainable import Bool, Kind
 
@@ -83,4 +83,5 @@ KIND = Kind(
         ("student.network.layer3.", "student's layer3"),
         ("student.", "student's stem"),
     ),
+    ablations=ABLATIONS,
 )

@@ -20,6 +20,7 @@ from training.networks.detector import to_nchw
 from training.networks.features import GRID, TOKENS, CellExtractor
 from training.networks.loss import reconstruction_loss
 from training.networks.tfanet import PRESETS, PresetName, TFANet, draw_kept_tokens
+from training.networks.tfanet_ablations import ABLATIONS
 from training.networks.trainable import Bool, DetectorSettings, Kind, Maps, Trainable, full_precision
 
 FeatureScale = Literal["deviation", "none"]
@@ -266,4 +267,5 @@ KIND = Kind(
         ("network.head.", "prediction"),
         ("", "encoder"),
     ),
+    ablations=ABLATIONS,
 )

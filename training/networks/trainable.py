@@ -116,6 +116,23 @@ class Trainable(nn.Module, ABC):
 
 
 @dataclass(frozen=True)
+class Change:
+    """One row of a table that tells what a part of a recipe is worth.
+
+    Attributes:
+        group: the table, what is varied.
+        name: to what.
+        fields: of the detector's own settings or of the common ones, with their values.
+        picks_on_test: the best of all epochs on test images, as a release picks it, in place of the result.
+    """
+
+    group: str
+    name: str
+    fields: Mapping[str, Any]
+    picks_on_test: bool = False
+
+
+@dataclass(frozen=True)
 class Kind(Generic[SettingsT]):
     """A line of the table of detectors.
 
@@ -128,6 +145,7 @@ class Kind(Generic[SettingsT]):
         named: configurations to begin with instead: common settings, and `network` with the detector's own.
         parts: beginnings of names below `maps()`, the first that fits counts, and what the part of the network is
             called; INT8 is decided part by part. An empty beginning names the part of products without a name.
+        ablations: what the verb `ablate` varies, besides backbone, fusion and score rule.
     """
 
     title: str
@@ -137,6 +155,7 @@ class Kind(Generic[SettingsT]):
     recipes: Mapping[str, Mapping[str, Any]]
     named: Mapping[str, Mapping[str, Any]]
     parts: tuple[tuple[str, str], ...]
+    ablations: tuple[Change, ...] = ()
 
     @property
     def fusions(self) -> tuple[str, ...]:
