@@ -97,6 +97,7 @@ setup(
             "threshold = calibration.threshold:add_command [training]",
             "build = export.build_command:add_command [jetson]",
             "export = export.command:add_command [training]",
+            "recommend = export.recommend:add_command [training]",
             "train = training.command:add_command [training]",
             "evaluate = training.evaluation.command:add_command [training]",
             "bench = edge.bench.command:add_command",
