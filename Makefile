@@ -42,7 +42,7 @@ test: export CHAOS_SECONDS ?= 300
 test: $(VENV)/.dev-ready
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
-		--cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+		--durations=25 --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 check: $(VENV)/.dev-ready
 	$(BIN)/ruff check .
