@@ -1,0 +1,331 @@
+"""All detectors on the same products: how good, how large, how fast, and what SNC adds to its own base.
+
+    .venv/bin/python benchmarks/detectors.py --weights resnet18.pth --work runs/detectors \\
+        --data piped/PA_BDP01_TL bottle
+
+Every detector × product × seed is a run directory under `--work`, made by the verbs `train` and `evaluate`. What is
+finished is not repeated, what was killed goes on; results are written after each. The first seed of all comes first,
+cheap detectors before dear ones. Test images are opened after a training is over, and nothing is chosen by them.
+Thresholds, ranges and layers of INT8 come from good training parts; the bundle that is weighed and timed is that of
+the first product with the first seed. Training times are the wall time of `train`, over all its starts.
+
+`--epochs-scale 0.2 efficientad=0.01` shortens every recipe to a fifth and EfficientAD's, with the steps that distil its
+teacher, to a hundredth. SNC and its base are always trained alike. Prints Markdown tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import detectors_table as tables
+import onnx
+from measure import Spread, environment, interleaved_ms, random_image
+from stages import open_session
+
+from edge.bundle import load_bundle
+from export.cost import multiply_accumulates
+from training.files import write_text
+from training.networks.table import DETECTORS
+from training.settings import TrainSettings, starting_point
+
+RESULT = Path(__file__).parent / "results" / "detectors.json"
+PACKAGES = ("tfanet-edge", "onnxruntime", "onnx", "numpy", "torch")
+REFUSED = 3
+PIXEL = {"pixel AUROC": "auroc", "pixel AP": "ap", "AUPRO@0.3": "aupro_30", "AUPRO@0.05": "aupro_05"}
+SNC_BASES = ("stfpm", "reverse_distillation", "efficientad")
+# Counted in steps instead of epochs, and shortened with them.
+STEPS = ("teacher_steps",)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the tables: a detector and options of `train` that make it this one."""
+
+    detector: str
+    options: tuple[str, ...] = ()
+
+    def scaled(self, scale: float) -> tuple[int, list[str]]:
+        """Epochs of its recipe, and all options of `train`."""
+        settings = TrainSettings.model_validate(starting_point(self.detector, None, None))
+        epochs = max(1, round(scale * settings.epochs))
+        steps = {name: value for name, value in settings.network if name in STEPS}
+        shorter = [(f"--{name.replace('_', '-')}", str(max(1, round(scale * value)))) for name, value in steps.items()]
+        options = [*self.options, *(text for option in shorter for text in option)]
+        return epochs, ["--detector", self.detector, "--epochs", str(epochs), *options]
+
+
+# Cheap ones first.
+VARIANTS: Mapping[str, Variant] = {
+    "stfpm": Variant("stfpm", ("--snc", "none")),
+    "stfpm" + tables.SNC: Variant("stfpm", ("--snc", "both")),
+    "tfanet": Variant("tfanet"),
+    "mfrnet": Variant("mfrnet"),
+    "reverse_distillation": Variant("reverse_distillation", ("--snc", "none")),
+    "reverse_distillation" + tables.SNC: Variant("reverse_distillation", ("--snc", "both")),
+    "efficientad": Variant("efficientad", ("--snc", "none")),
+    "efficientad" + tables.SNC: Variant("efficientad", ("--snc", "both")),
+}
+
+
+class OverBudgetError(Exception):
+    """There is no time left."""
+
+
+class FailedError(Exception):
+    """A verb failed; its last line tells why."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One cell of the comparison.
+
+    Attributes:
+        options: of `train` that decide the result, all but the seed.
+    """
+
+    variant: str
+    data: Path
+    seed: int
+    epochs: int
+    options: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Its name in the results."""
+        return f"{self.variant}/{self.data.name}/{self.seed}"
+
+
+def planned(
+    names: Sequence[str], products: Sequence[Path], seeds: Sequence[int], scales: Mapping[str, float]
+) -> list[Plan]:
+    """All cells in the order in which they are measured."""
+    plans = []
+    for seed in seeds:
+        for name in (name for name in VARIANTS if name in names):
+            variant = VARIANTS[name]
+            epochs, options = variant.scaled(scales.get(variant.detector, scales[""]))
+            plans += [Plan(name, data, seed, epochs, tuple(options)) for data in products]
+    return plans
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where things are, and until when there is time; `deadline_s` is of the monotonic clock."""
+
+    weights: Path
+    work: Path
+    device: str
+    deadline_s: float
+
+    def cell(self, plan: Plan) -> dict[str, Any]:
+        """Train and evaluate, or what remains of it."""
+        where = self.directory(plan)
+        begun = ["--data", plan.data, "--weights", self.weights, "--out", where / "run", "--device", self.device]
+        training_s = self._timed(where, "train", *begun, "--seed", plan.seed, *plan.options)
+        report = where / "evaluation.json"
+        judged = ["--run", where / "run", "--data", plan.data, "--device", self.device]
+        self.verb(where, "evaluate", *judged, "--json", report, "--report", where / "report")
+        return {**described(plan), "training_s": training_s, **figures_of(report), "device": self.device}
+
+    def network(self, plan: Plan) -> dict[str, Any]:
+        """Export and calibrate a trained cell: what its files are like."""
+        where = self.directory(plan)
+        path = where / "bundle"
+        if not path.is_dir():
+            self.verb(where, "export", where / "run", "--data", plan.data, "--out", path)
+        status = 0
+        if "int8" not in load_bundle(path).manifest.variants:
+            cache = self.work / "statistics"
+            status = self.verb(where, "calibrate-int8", path, "--images", plan.data, "--cache", cache, may_refuse=True)
+        variants = load_bundle(path).manifest.variants
+        macs = sum(multiply_accumulates(onnx.load(path / variants["fp32"].file)).values())
+        sizes = {p: (path / variants[p].file).stat().st_size for p in ("fp32", "int8") if p in variants}
+        quantised = variants["int8"].quantisation if "int8" in variants else None
+        share = {"int8_share": quantised.int8_share} if quantised else {}
+        return {**described(plan), "bytes": sizes, "macs": macs, "int8_refused": status == REFUSED, **share}
+
+    def directory(self, plan: Plan) -> Path:
+        """Of a cell; another one for each length of training."""
+        return self.work / f"{plan.variant}.e{plan.epochs}" / f"{plan.data.name}.s{plan.seed}"
+
+    def verb(self, where: Path, *arguments: object, may_refuse: bool = False) -> int:
+        """Run a verb of tfanet-edge; its exit status, 0 or, where it may refuse, that of a refusal."""
+        where.mkdir(parents=True, exist_ok=True)
+        left_s = self.deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise OverBudgetError
+        command = [sys.executable, "-m", "edge.cli", *map(str, arguments)]
+        log = where / f"{arguments[0]}.log"
+        with log.open("w", encoding="utf-8") as file:
+            try:
+                status = subprocess.run(
+                    command, stdout=subprocess.DEVNULL, stderr=file, timeout=left_s, check=False
+                ).returncode
+            except subprocess.TimeoutExpired:
+                raise OverBudgetError from None
+        if status != 0 and not (may_refuse and status == REFUSED):
+            lines = log.read_text(encoding="utf-8", errors="replace").split()
+            raise FailedError(f"{arguments[0]} ended with {status}: {' '.join(lines[-40:])} ({log})")
+        return status
+
+    def _timed(self, where: Path, *arguments: object) -> float:
+        """Run a verb; seconds that it took, with those of earlier starts that were cut short."""
+        path = where / "seconds.json"
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"seconds": 0.0, "is_over": False}
+        if before["is_over"]:
+            return float(before["seconds"])
+        started_s, is_over = time.monotonic(), False
+        try:
+            self.verb(where, *arguments)
+            is_over = True
+        finally:
+            seconds = before["seconds"] + time.monotonic() - started_s
+            write_text(path, json.dumps({"seconds": seconds, "is_over": is_over}))
+        return float(seconds)
+
+
+def described(plan: Plan) -> dict[str, Any]:
+    """What a result says of where it comes from."""
+    names = {"variant": plan.variant, "product": plan.data.name, "seed": plan.seed, "epochs": plan.epochs}
+    return {**names, "options": list(plan.options)}
+
+
+def figures_of(report: Path) -> dict[str, Any]:
+    """Of one run, at the files' resolution, and how many images they are of."""
+    content = json.loads(report.read_text(encoding="utf-8"))
+    (run,) = content["runs"]
+    total = run["figures"]["total"]
+    figures = {"image AUROC": total["image"]["auroc"]} | {
+        name: total["pixel_original"][key] for name, key in PIXEL.items()
+    }
+    return {"figures": figures, "test_images": content["test_images"], "code_version": run["record"]["code_version"]}
+
+
+def is_measured(found: Mapping[str, Any] | None, plan: Plan) -> bool:
+    """Whether a result is of this very cell, and no failure."""
+    return found is not None and "failed" not in found and found["options"] == list(plan.options)
+
+
+def measure(
+    plans: Sequence[Plan], bench: Bench, results: dict[str, Any], keep: Callable[[], None], frames: int
+) -> None:
+    """Fill in what the results have not yet, until the time is over; `keep` is called after each cell.
+
+    Args:
+        frames: timed of each network; 0 leaves size and time of networks out.
+    """
+    first = plans[0].data, plans[0].seed
+    for number, plan in enumerate(plans, 1):
+        is_weighed = frames > 0 and (plan.data, plan.seed) == first
+        for kind, key, make in (
+            ("cells", plan.key, bench.cell),
+            *([("networks", plan.variant, bench.network)] if is_weighed else []),
+        ):
+            if is_measured(results[kind].get(key), plan):
+                continue
+            print(f"{number} of {len(plans)}: {kind} {plan.key}", file=sys.stderr)
+            try:
+                results[kind][key] = make(plan)
+                if kind == "networks":
+                    measure_times(plans, bench, results, frames)
+            except FailedError as error:
+                print(error, file=sys.stderr)
+                results[kind][key] = {**described(plan), "failed": str(error)}
+            keep()
+            if "failed" in results[kind][key]:
+                break
+
+
+def measure_times(plans: Sequence[Plan], bench: Bench, results: dict[str, Any], frames: int) -> None:
+    """Time the frames of all networks that are there, every file in turn in each round."""
+    cases: dict[str, Callable[[], object]] = {}
+    threads = len(os.sched_getaffinity(0))
+    for plan in plans:
+        path, network = bench.directory(plan) / "bundle", results["networks"].get(plan.variant, {})
+        if all(network.get(name) == value for name, value in described(plan).items()) and path.is_dir():
+            for precision, variant in load_bundle(path).manifest.variants.items():
+                if precision in ("fp32", "int8"):
+                    run = open_session(path / variant.file, threads).run
+                    cases[f"{plan.variant} {precision}"] = partial(run, None, {"image": random_image(seed=1)})
+    for name, of_rounds in interleaved_ms(cases, 5, frames).items():
+        variant_name, precision = name.split()
+        spread = Spread.of([ms for of_round in of_rounds for ms in of_round]).rounded()
+        results["networks"][variant_name].setdefault("ms_per_frame", {})[precision] = spread
+    results["timing"] = {"threads": threads, "rounds": 5, "frames": frames, "machine": environment(PACKAGES)}
+
+
+def report(results: Mapping[str, Any], products: Sequence[str]) -> str:
+    """All tables."""
+    cells = tables.read_cells(results)
+    tried = {**results["cells"], **results["networks"]}
+    return "\n\n".join(
+        [
+            tables.accuracy_table(cells, VARIANTS, products),
+            tables.networks_table(results["networks"], VARIANTS),
+            tables.snc_table(cells, SNC_BASES, products),
+            *(f"{key} failed: {of['failed']}" for key, of in tried.items() if "failed" in of),
+        ]
+    )
+
+
+def _scale(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    if name and name not in DETECTORS:
+        raise argparse.ArgumentTypeError(f"there is no detector '{name}'")
+    if (scale := float(value)) <= 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not above 0")
+    return name, scale
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="products, cheap ones first")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="ResNet-18's state dict")
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where runs are kept")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=tuple(VARIANTS), default=list(VARIANTS), metavar="NAME")
+    parser.add_argument("--epochs-scale", type=_scale, nargs="+", default=[], metavar="[DETECTOR=]X")
+    parser.add_argument("--budget-minutes", type=float, default=float("inf"), metavar="N", help="then stop, to go on")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for training and figures")
+    parser.add_argument("--frames", type=int, default=5, help="timed per network and round; 0: no sizes and times")
+    parser.add_argument("--table", action="store_true", help="print what is there, measure nothing")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    results: dict[str, Any] = {"cells": {}, "networks": {}}
+    if out.is_file():
+        results = json.loads(out.read_text(encoding="utf-8"))
+    products = [data.name for data in arguments.data]
+
+    def keep() -> None:
+        write_text(out, json.dumps(results, indent=1) + "\n")
+        tables.draw(tables.read_cells(results), results["networks"], products, out.with_suffix(".png"))
+
+    scales = {"": 1.0, **dict(arguments.epochs_scale)}
+    plans = planned(arguments.only, arguments.data, arguments.seeds, scales)
+    deadline_s = time.monotonic() + 60 * arguments.budget_minutes
+    bench = Bench(arguments.weights, arguments.work, arguments.device, deadline_s)
+    if not arguments.table:
+        try:
+            measure(plans, bench, results, keep, arguments.frames)
+        except OverBudgetError:
+            print("the time is over; the same command goes on", file=sys.stderr)
+    print(report(results, products))
+
+
+if __name__ == "__main__":
+    # As Ctrl-C does: what runs underneath ends too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    main()
