@@ -4,10 +4,11 @@
         --data piped/PA_BDP01_TL bottle
 
 Every detector × product × seed is a run directory under `--work`, made by the verbs `train` and `evaluate`. What is
-finished is not repeated, what was killed goes on; results are written after each. The first seed of all comes first,
-cheap detectors before dear ones. Test images are opened after a training is over, and nothing is chosen by them.
-Thresholds, ranges and layers of INT8 come from good training parts; the bundle that is weighed and timed is that of
-the first product with the first seed. Training times are the wall time of `train`, over all its starts.
+finished is not repeated, what was killed goes on; results are written after each, and several of these may share them.
+The first seed of all comes first, cheap detectors before dear ones. Test images are opened after a training is over,
+and nothing is chosen by them. Thresholds, ranges and layers of INT8 come from good training parts; the bundle that is
+weighed and timed is that of the first product with the first seed. Training times are the wall time of `train`, over
+all its starts.
 
 `--epochs-scale 0.2 efficientad=0.01` shortens every recipe to a fifth and EfficientAD's, with the steps that distil its
 teacher, to a hundredth. SNC and its base are always trained alike. Prints Markdown tables.
@@ -16,6 +17,7 @@ teacher, to a hundredth. SNC and its base are always trained alike. Prints Markd
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import signal
@@ -76,6 +78,33 @@ VARIANTS: Mapping[str, Variant] = {
     "efficientad": Variant("efficientad", ("--snc", "none")),
     "efficientad" + tables.SNC: Variant("efficientad", ("--snc", "both")),
 }
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The results on disk, which several of these scripts may fill at once."""
+
+    path: Path
+    products: Sequence[str]
+
+    def read(self) -> dict[str, Any]:
+        """All that is there."""
+        if not self.path.is_file():
+            return {"cells": {}, "networks": {}, "timing": {}}
+        results: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
+        return results
+
+    def add(self, kind: str, found: Mapping[str, Any]) -> None:
+        """Write entries of one kind, in place of those of the same name, and draw the picture again."""
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            results = self.read()
+            results[kind] = {**results[kind], **found}
+            write_text(self.path, json.dumps(results, indent=1) + "\n")
+            tables.draw(tables.read_cells(results), results["networks"], self.products, self.path.with_suffix(".png"))
+        finally:
+            os.close(folder)
 
 
 class OverBudgetError(Exception):
@@ -217,10 +246,8 @@ def is_measured(found: Mapping[str, Any] | None, plan: Plan) -> bool:
     return found is not None and "failed" not in found and found["options"] == list(plan.options)
 
 
-def measure(
-    plans: Sequence[Plan], bench: Bench, results: dict[str, Any], keep: Callable[[], None], frames: int
-) -> None:
-    """Fill in what the results have not yet, until the time is over; `keep` is called after each cell.
+def measure(plans: Sequence[Plan], bench: Bench, kept: Kept, frames: int) -> None:
+    """Fill in what the results have not yet, until the time is over.
 
     Args:
         frames: timed of each network; 0 leaves size and time of networks out.
@@ -232,27 +259,28 @@ def measure(
             ("cells", plan.key, bench.cell),
             *([("networks", plan.variant, bench.network)] if is_weighed else []),
         ):
-            if is_measured(results[kind].get(key), plan):
+            if is_measured(kept.read()[kind].get(key), plan):
                 continue
             print(f"{number} of {len(plans)}: {kind} {plan.key}", file=sys.stderr)
             try:
-                results[kind][key] = make(plan)
-                if kind == "networks":
-                    measure_times(plans, bench, results, frames)
+                found = make(plan)
             except FailedError as error:
                 print(error, file=sys.stderr)
-                results[kind][key] = {**described(plan), "failed": str(error)}
-            keep()
-            if "failed" in results[kind][key]:
+                found = {**described(plan), "failed": str(error)}
+            kept.add(kind, {key: found})
+            if "failed" in found:
                 break
+            if kind == "networks":
+                measure_times(plans, bench, kept, frames)
 
 
-def measure_times(plans: Sequence[Plan], bench: Bench, results: dict[str, Any], frames: int) -> None:
+def measure_times(plans: Sequence[Plan], bench: Bench, kept: Kept, frames: int) -> None:
     """Time the frames of all networks that are there, every file in turn in each round."""
     cases: dict[str, Callable[[], object]] = {}
     threads = len(os.sched_getaffinity(0))
+    networks = kept.read()["networks"]
     for plan in plans:
-        path, network = bench.directory(plan) / "bundle", results["networks"].get(plan.variant, {})
+        path, network = bench.directory(plan) / "bundle", networks.get(plan.variant, {})
         if all(network.get(name) == value for name, value in described(plan).items()) and path.is_dir():
             for precision, variant in load_bundle(path).manifest.variants.items():
                 if precision in ("fp32", "int8"):
@@ -261,8 +289,9 @@ def measure_times(plans: Sequence[Plan], bench: Bench, results: dict[str, Any], 
     for name, of_rounds in interleaved_ms(cases, 5, frames).items():
         variant_name, precision = name.split()
         spread = Spread.of([ms for of_round in of_rounds for ms in of_round]).rounded()
-        results["networks"][variant_name].setdefault("ms_per_frame", {})[precision] = spread
-    results["timing"] = {"threads": threads, "rounds": 5, "frames": frames, "machine": environment(PACKAGES)}
+        networks[variant_name].setdefault("ms_per_frame", {})[precision] = spread
+    kept.add("networks", networks)
+    kept.add("timing", {"threads": threads, "rounds": 5, "frames": frames, "machine": environment(PACKAGES)})
 
 
 def report(results: Mapping[str, Any], products: Sequence[str]) -> str:
@@ -303,26 +332,17 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what is there, measure nothing")
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
-    out: Path = arguments.out
-    results: dict[str, Any] = {"cells": {}, "networks": {}}
-    if out.is_file():
-        results = json.loads(out.read_text(encoding="utf-8"))
-    products = [data.name for data in arguments.data]
-
-    def keep() -> None:
-        write_text(out, json.dumps(results, indent=1) + "\n")
-        tables.draw(tables.read_cells(results), results["networks"], products, out.with_suffix(".png"))
-
+    kept = Kept(arguments.out, [data.name for data in arguments.data])
     scales = {"": 1.0, **dict(arguments.epochs_scale)}
     plans = planned(arguments.only, arguments.data, arguments.seeds, scales)
     deadline_s = time.monotonic() + 60 * arguments.budget_minutes
     bench = Bench(arguments.weights, arguments.work, arguments.device, deadline_s)
     if not arguments.table:
         try:
-            measure(plans, bench, results, keep, arguments.frames)
+            measure(plans, bench, kept, arguments.frames)
         except OverBudgetError:
             print("the time is over; the same command goes on", file=sys.stderr)
-    print(report(results, products))
+    print(report(kept.read(), kept.products))
 
 
 if __name__ == "__main__":

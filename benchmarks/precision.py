@@ -8,7 +8,7 @@ again. Ranges and the choice of layers come from the product's good training ima
 The labelled test images take part in nothing but this report: they are opened after the bundle is finished.
 
 Figures per pixel are at 256x256, by ONNX Runtime on the CPU; times are of one frame, every variant in turn in each
-round. The result file keeps products that a later call does not name. Prints Markdown tables.
+round. The result file keeps products and detectors that a later call does not name. Prints Markdown tables.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ def measure(run: Run, data: Path, work: Path, threads: int, rounds: int, frames:
         }
         variants[precision] |= times[precision]
     return {
+        "product": data.name,
+        "detector": manifest.detector,
         "preset": manifest.preset,
         "backbone": manifest.backbone,
         "epochs": manifest.provenance.epochs,
@@ -146,6 +148,7 @@ def accuracy_table(products: Mapping[str, Any]) -> str:
     """Per cent; in brackets what changed against fp32."""
     headings = [
         "product",
+        "detector",
         "variant",
         *FIGURES,
         "verdicts",
@@ -156,7 +159,8 @@ def accuracy_table(products: Mapping[str, Any]) -> str:
         "times faster",
     ]
     lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
-    for name, product in products.items():
+    for product in products.values():
+        name = f"{product['product']} | {product['detector']}"
         fp32 = product["variants"]["fp32"]
         for precision, variant in product["variants"].items():
             tested = variant["test_images"]
@@ -175,14 +179,15 @@ def accuracy_table(products: Mapping[str, Any]) -> str:
             ]
             lines.append("| " + " | ".join(cells) + " |")
         if product["int8_refused"]:
-            lines.append(f"| {name} | int8 | refused by calibrate-int8 |" + " |" * (len(headings) - 3))
+            lines.append(f"| {name} | int8 | refused by calibrate-int8 |" + " |" * (len(headings) - 4))
     return "\n".join(lines)
 
 
 def groups_table(products: Mapping[str, Any]) -> str:
     """What computes in INT8, and by which method its ranges were chosen."""
-    lines = ["| product | multiply-accumulates in INT8 | layers in INT8, method |", "|---|---|---|"]
-    for name, product in products.items():
+    lines = ["| product | detector | multiply-accumulates in INT8 | layers in INT8, method |", "|---|---|---|---|"]
+    for product in products.values():
+        name = f"{product['product']} | {product['detector']}"
         if (int8 := product["variants"].get("int8")) is not None:
             found = int8["quantisation"]
             groups = ", ".join("{name} {layers} of {of_layers} {method}".format(**group) for group in found["groups"])
@@ -213,7 +218,8 @@ def main() -> None:
     products = json.loads(out.read_text(encoding="utf-8"))["products"] if out.is_file() else {}
     for run, data in zip(arguments.run, arguments.data, strict=True):
         options = arguments.threads, arguments.rounds, arguments.frames
-        products[data.name] = measure(load_run(run), data, arguments.work, *options)
+        found = measure(load_run(run), data, arguments.work, *options)
+        products[f"{data.name}/{found['detector']}"] = found
         out.write_text(json.dumps({"products": products}, indent=1) + "\n", encoding="utf-8")
     print(accuracy_table(products), groups_table(products), sep="\n\n")
 

@@ -61,6 +61,18 @@ def test_a_result_counts_for_the_same_training_only(detectors):
     assert not detectors.is_measured(None, plan)
 
 
+def test_what_another_has_written_meanwhile_stays(detectors, tmp_path):
+    kept = detectors.Kept(tmp_path / "detectors.json", ["a"])
+    other = detectors.Kept(tmp_path / "detectors.json", ["a"])
+    before = kept.read()
+    other.add("cells", {"stfpm/a/0": {"failed": "no memory"}})
+    kept.add("cells", {"tfanet/a/0": {"failed": "no memory"}})
+    kept.add("cells", {"stfpm/a/0": {"failed": "no time"}})
+    assert before["cells"] == {}
+    found = {key: of["failed"] for key, of in kept.read()["cells"].items()}
+    assert found == {"stfpm/a/0": "no time", "tfanet/a/0": "no memory"}
+
+
 def test_means_over_seeds_and_what_was_not_measured(tables, cell):
     cells = [cell("tfanet", "a", seed, pixel_AP=value) for seed, value in enumerate((0.5, 0.6))]
     cells.append(cell("tfanet", "b", 0, pixel_AUROC=None))
