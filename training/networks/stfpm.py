@@ -3,9 +3,10 @@
 G. Wang, S. Han, E. Ding and D. Huang, "Student-teacher feature pyramid matching for anomaly detection", BMVC 2021.
 With SNC it is a base of a reconstruction of Li & Hu, IEEE TIM 2024, where the paper's text was not available.
 
-From the paper: ResNet-18, ½‖t̂ − ŝ‖² = 1 − cos per position, the levels' maps multiplied (`level_fusion`), stochastic
-gradient descent with momentum, 100 epochs of batches of 32. Decisions of ours: maps are multiplied at 64×64 and then
-upsampled, instead of the reverse; the Gaussian of all detectors of this project smooths them.
+From the paper: ResNet-18, ½‖t̂ − ŝ‖² = 1 − cos per position, the levels' maps multiplied (`level_fusion`), and with the
+configuration `paper` stochastic gradient descent with momentum, 100 epochs of batches of 32. Decisions of ours: maps
+are multiplied at 64×64 and then upsampled, instead of the reverse; the Gaussian of all detectors of this project
+smooths them; the usual recipe is a shorter one.
 """
 
 from __future__ import annotations
@@ -66,13 +67,26 @@ _PAPER = MappingProxyType(
         "score_rule": "max",
     }
 )
+# For minutes of one CPU core. Batch and rate gave the lowest loss of held-out parts of one texture after ten epochs.
+QUICK = MappingProxyType(
+    {
+        **_PAPER,
+        "optimiser": "adamw",
+        "lr": 3e-3,
+        "betas": (0.9, 0.999),
+        "epochs": 40,
+        "batch": 4,
+        "warmup_steps": 10,
+        "decay_share": 0.5,
+    }
+)
 KIND = Kind(
     "STFPM",
     StfpmSettings,
     stfpm,
     fuse,
-    recipes={"standard": _PAPER},
-    named={},
+    recipes={"standard": QUICK},
+    named={"paper": _PAPER},
     parts=(
         ("backbone.layer1.", "teacher's layer1"),
         ("backbone.layer2.", "teacher's layer2"),
