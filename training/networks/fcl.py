@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from edge.errors import TfanetEdgeError
 from edge.frame import Image
 from training.networks.features import FEATURE_SIZE
-from training.networks.snc import MIN_NORM, context_code, log_affinity, neighbours, relation_code
+from training.networks.snc import MIN_NORM, context_code, log_affinity, relation_code
 from training.networks.trainable import Change, DetectorSettings, Maps
 
 ElementDistance = Literal["cosine", "squared"]
@@ -95,14 +95,14 @@ def neighbourhood_map(teacher: Tensor, student: Tensor, settings: FclSettings) -
     Returns:
         (N, H, W), not negative up to rounding.
     """
-    around = [neighbours(features, settings.snc_window) for features in (teacher, student)]
+    window = settings.snc_window
     ours, theirs = (
-        log_affinity(relation_code(features, near), settings.snc_temperature)
-        for features, near in zip((teacher, student), around, strict=True)
+        log_affinity(relation_code(features, window), settings.snc_temperature) for features in (teacher, student)
     )
     parts = []
     if settings.snc != "relation":
-        contexts = [context_code(near, code.exp()) for near, code in zip(around, (ours, theirs), strict=True)]
+        pairs = (teacher, ours), (student, theirs)
+        contexts = [context_code(features, code.exp(), window) for features, code in pairs]
         parts.append(element_map(contexts[0], contexts[1], "squared"))
     if settings.snc != "context":
         parts.append((ours.exp() * (ours - theirs)).sum(1))

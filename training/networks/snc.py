@@ -18,18 +18,18 @@ from torch import Tensor
 MIN_NORM = 1e-6
 
 
-def relation_code(features: Tensor, around: Tensor) -> Tensor:
+def relation_code(features: Tensor, window: int) -> Tensor:
     """Cosine of each element with each of its neighbours.
 
     Args:
         features: (N, C, H, W); a vector shorter than 1e-6 counts as if it had that length.
-        around: its `neighbours`, (N, K, C, H, W).
+        window: k.
 
     Returns:
-        (N, K, H, W) in −1..1.
+        (N, k²−1, H, W) in −1..1.
     """
-    product = (features.unsqueeze(1) * around).sum(2)
-    return product / (_norm(features, 1).unsqueeze(1) * _norm(around, 2))
+    unit = features / features.square().sum(1, keepdim=True).clamp(min=MIN_NORM**2).sqrt()
+    return torch.stack([(unit * near).sum(1) for near in neighbours(unit, window)], dim=1)
 
 
 def log_affinity(relations: Tensor, temperature: float) -> Tensor:
@@ -37,23 +37,17 @@ def log_affinity(relations: Tensor, temperature: float) -> Tensor:
     return (relations / temperature).log_softmax(1)
 
 
-def context_code(around: Tensor, affinity: Tensor) -> Tensor:
-    """Mean of the neighbours, (N, K, C, H, W), weighted by their affinity, (N, K, H, W): (N, C, H, W)."""
-    return (affinity.unsqueeze(2) * around).sum(1)
+def context_code(features: Tensor, affinity: Tensor, window: int) -> Tensor:
+    """Mean of the neighbours of (N, C, H, W), weighted by their affinity, (N, k²−1, H, W): (N, C, H, W)."""
+    weighted = [affinity[:, i : i + 1] * near for i, near in enumerate(neighbours(features, window))]
+    return sum(weighted[1:], weighted[0])
 
 
-def neighbours(features: Tensor, window: int) -> Tensor:
-    """Shifted copies, row by row without the unshifted, the border replicated: (N, C, H, W) → (N, k²−1, C, H, W)."""
-    n, c, height, width = features.shape
+def neighbours(features: Tensor, window: int) -> list[Tensor]:
+    """Shifted copies, row by row without the unshifted, the border replicated: (N, C, H, W) → k²−1 of that shape."""
+    height, width = features.shape[2:]
     radius = window // 2
     wide = torch.cat([*[features[..., :1]] * radius, features, *[features[..., -1:]] * radius], dim=3)
     large = torch.cat([*[wide[:, :, :1]] * radius, wide, *[wide[:, :, -1:]] * radius], dim=2)
-    columns = torch.cat([large[..., column : column + width] for column in range(window)], dim=1)
-    rows = [columns[:, :, row : row + height] for row in range(window)]
-    middle = rows[radius]
-    rows[radius : radius + 1] = [middle[:, : radius * c], middle[:, (radius + 1) * c :]]
-    return torch.cat(rows, dim=1).reshape(n, window**2 - 1, c, height, width)
-
-
-def _norm(vectors: Tensor, dim: int) -> Tensor:
-    return vectors.square().sum(dim).clamp(min=MIN_NORM**2).sqrt()
+    shifts = [(row, column) for row in range(window) for column in range(window) if (row, column) != (radius, radius)]
+    return [large[:, :, row : row + height, column : column + width] for row, column in shifts]

@@ -21,7 +21,7 @@ from training.networks.fcl import (
     fuse,
     neighbourhood_map,
 )
-from training.networks.snc import context_code, log_affinity, neighbours, relation_code
+from training.networks.snc import context_code, log_affinity, relation_code
 from training.networks.stfpm import StfpmSettings
 
 
@@ -42,12 +42,8 @@ def test_the_loss_is_the_weighted_sum_over_levels_of_what_is_written(levels: Any
     teacher, student = levels
     expected = torch.zeros(())
     for ours, theirs in zip(teacher, student, strict=True):
-        around_t, around_s = neighbours(ours, 3), neighbours(theirs, 3)
-        log_t, log_s = (
-            log_affinity(relation_code(ours, around_t), 0.1),
-            log_affinity(relation_code(theirs, around_s), 0.1),
-        )
-        context_t, context_s = context_code(around_t, log_t.exp()), context_code(around_s, log_s.exp())
+        log_t, log_s = (log_affinity(relation_code(features, 3), 0.1) for features in (ours, theirs))
+        context_t, context_s = context_code(ours, log_t.exp(), 3), context_code(theirs, log_s.exp(), 3)
         divergence = F.kl_div(log_s, log_t, log_target=True, reduction="sum") / log_t[:, 0].numel()
         high = F.mse_loss(context_s, context_t) + divergence
         expected += 2 * (1 - F.cosine_similarity(ours, theirs, dim=1)).mean() + 3 * high

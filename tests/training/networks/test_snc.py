@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from training.networks.snc import context_code, log_affinity, neighbours, relation_code
+from training.networks.snc import context_code, log_affinity, relation_code
 
 SHAPES = st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5))
 SEEDS = st.integers(0, 1000)
@@ -22,9 +22,8 @@ def drawn(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def codes(features: Tensor, window: int, temperature: float) -> tuple[Tensor, Tensor]:
-    around = neighbours(features, window)
-    logarithm = log_affinity(relation_code(features, around), temperature)
-    return logarithm, context_code(around, logarithm.exp())
+    logarithm = log_affinity(relation_code(features, window), temperature)
+    return logarithm, context_code(features, logarithm.exp(), window)
 
 
 def reference(features: np.ndarray, window: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +74,7 @@ def test_a_mirrored_map_has_mirrored_codes(shape: tuple[int, ...], seed: int) ->
 def test_relations_do_not_notice_how_long_vectors_are(shape: tuple[int, ...], seed: int) -> None:
     features = drawn(shape, seed)
     scaled = features * drawn((shape[0], 1, *shape[2:]), seed + 1).abs().clamp(min=0.01)
-    first, second = (relation_code(x, neighbours(x, 3)) for x in (features, scaled))
+    first, second = (relation_code(x, 3) for x in (features, scaled))
     torch.testing.assert_close(first, second)
     assert first.abs().max() <= 1 + 1e-9
 
