@@ -23,7 +23,7 @@ from edge.bundle import hash_files, write_manifest
 from edge.engines import trt_compat
 from edge.manifest import Golden, Manifest, Normalisation, PixelThreshold, Preprocessing, Provenance, Threshold, Variant
 
-pytest_plugins = ("driver", "harness")
+pytest_plugins = ("driver", "harness", "played_gpu")
 
 # Two shared cores make single examples slow at times; that says nothing about the code.
 settings.register_profile("project", deadline=None)

@@ -11,12 +11,14 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from played_gpu import PlayedGpu
 
 from calibration import command as calibrate_int8
 from calibration import images, judged
 from edge.bundle import load_bundle
 from edge.config import EngineConfig, FolderConfig, Identity, MqttConfig, OutboxConfig, StationConfig, TriggerConfig
 from edge.startup import open_station
+from export.build_command import build_variants
 from export.onnx_graph import fold_constants, group_of, links, weighted_nodes
 from simulator.broker import embedded_broker
 from training.networks.table import DETECTORS
@@ -59,6 +61,7 @@ def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("detector", DETECTORS)
 @pytest.mark.usefixtures("few_images")
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
 def test_from_good_parts_to_verdicts(
     detector: str,
     verb: Callable[..., int],
@@ -66,6 +69,8 @@ def test_from_good_parts_to_verdicts(
     more_parts: Path,
     backbone_weights: Path,
     tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     run, bundle = tmp_path / "run", tmp_path / "bundle"
     smallest = ("--backbone", "resnet18", "--epochs", 1, "--batch", 6, "--precision", "float32")
@@ -107,3 +112,15 @@ def test_from_good_parts_to_verdicts(
             verdicts = station.verdicts
     assert verdicts.total() == 2
     assert verdicts["OK"] + verdicts["NG"] == 2
+
+    capfd.readouterr()
+    assert verb("demo", "--bundle", bundle, "--triggers", 2, "--json") == 0
+    assert json.loads(capfd.readouterr().out)["schema_valid"] == 2
+
+    request.getfixturevalue("tensorrt")
+    from export.build_engine import BuildOptions
+
+    built = load_bundle(bundle)
+    gpu = PlayedGpu(bundle / built.variant("int8").file)
+    build_variants(built, ["int8"], BuildOptions(aim_at=(8, 6)), tmp_path / "plans", gpu)
+    assert len(gpu.plans) == 1

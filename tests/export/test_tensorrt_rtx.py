@@ -19,8 +19,8 @@ from export.graph import detector_graph
 from export.half import to_half
 from export.onnx_graph import fold_constants, links, name_nodes, weighted_nodes
 from export.to_onnx import write_onnx
-from training.networks.backbones import BackboneName, build_backbone
-from training.networks.tfanet import PRESETS, PresetName, TFANet
+from training.networks.backbones import build_backbone
+from training.networks.tfanet import PRESETS, TFANet
 
 DEMO = Path(__file__).parents[2] / "simulator" / "demo_bundle" / "model.fp32.onnx"
 
@@ -75,17 +75,16 @@ def test_int8_is_what_the_file_says(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("preset", "backbone"), [("small", "resnet18"), ("base", "wide_resnet50_2")])
-def test_every_preset_is_built(preset: PresetName, backbone: BackboneName, tmp_path: Path) -> None:
+def test_the_largest_preset_is_built(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    taps = build_backbone(backbone).eval()
-    network = TFANet(sum(taps.tap_channels), PRESETS[preset]).eval()
+    taps = build_backbone("wide_resnet50_2").eval()
+    network = TFANet(sum(taps.tap_channels), PRESETS["base"]).eval()
     template = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), dtype=np.uint8)
     graph = detector_graph(taps, network, template, "max", "direction", half_weights=True)
     write_onnx(graph, tmp_path / "model.onnx")
     found = accepted(tmp_path / "model.onnx")
     assert set(found.computes_in) == {"fp32"}
-    assert found.layers["NORMALIZATION"] >= 2 * PRESETS[preset].depth
+    assert found.layers["NORMALIZATION"] >= 2 * PRESETS["base"].depth
 
 
 def conv_and_linear(quantise: str, zero_point: int = 0, zero_type: type = np.int8) -> onnx.ModelProto:
