@@ -73,7 +73,7 @@ QUICK = MappingProxyType(
         "lr": 3e-3,
         "betas": (0.9, 0.999),
         "weight_decay": 1e-4,
-        "epochs": 40,
+        "epochs": 100,
         "batch": 4,
         "warmup_steps": 10,
         "decay_share": 0.5,
