@@ -32,6 +32,8 @@ from typing import Any
 
 import detectors_table as tables
 import onnx
+import precision
+from detectors_plan import VARIANTS, Plan, described, is_measured, planned
 from measure import Spread, environment, interleaved_ms, random_image
 from stages import open_session
 
@@ -39,45 +41,12 @@ from edge.bundle import load_bundle
 from export.cost import multiply_accumulates
 from training.files import write_text
 from training.networks.table import DETECTORS
-from training.settings import TrainSettings, starting_point
+from training.run import load_run
 
 RESULT = Path(__file__).parent / "results" / "detectors.json"
 PACKAGES = ("tfanet-edge", "onnxruntime", "onnx", "numpy", "torch")
-REFUSED = 3
 PIXEL = {"pixel AUROC": "auroc", "pixel AP": "ap", "AUPRO@0.3": "aupro_30", "AUPRO@0.05": "aupro_05"}
 SNC_BASES = ("stfpm", "reverse_distillation", "efficientad")
-# Counted in steps instead of epochs, and shortened with them.
-STEPS = ("teacher_steps",)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A row of the tables: a detector and options of `train` that make it this one."""
-
-    detector: str
-    options: tuple[str, ...] = ()
-
-    def scaled(self, scale: float) -> tuple[int, list[str]]:
-        """Epochs of its recipe, and all options of `train`."""
-        settings = TrainSettings.model_validate(starting_point(self.detector, None, None))
-        epochs = max(1, round(scale * settings.epochs))
-        steps = {name: value for name, value in settings.network if name in STEPS}
-        shorter = [(f"--{name.replace('_', '-')}", str(max(1, round(scale * value)))) for name, value in steps.items()]
-        options = [*self.options, *(text for option in shorter for text in option)]
-        return epochs, ["--detector", self.detector, "--epochs", str(epochs), *options]
-
-
-# Cheap ones first.
-VARIANTS: Mapping[str, Variant] = {
-    "stfpm": Variant("stfpm", ("--snc", "none")),
-    "stfpm" + tables.SNC: Variant("stfpm", ("--snc", "both")),
-    "tfanet": Variant("tfanet"),
-    "mfrnet": Variant("mfrnet"),
-    "reverse_distillation": Variant("reverse_distillation", ("--snc", "none")),
-    "reverse_distillation" + tables.SNC: Variant("reverse_distillation", ("--snc", "both")),
-    "efficientad": Variant("efficientad", ("--snc", "none")),
-    "efficientad" + tables.SNC: Variant("efficientad", ("--snc", "both")),
-}
 
 
 @dataclass(frozen=True)
@@ -116,39 +85,6 @@ class FailedError(Exception):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One cell of the comparison.
-
-    Attributes:
-        options: of `train` that decide the result, all but the seed.
-    """
-
-    variant: str
-    data: Path
-    seed: int
-    epochs: int
-    options: tuple[str, ...]
-
-    @property
-    def key(self) -> str:
-        """Its name in the results."""
-        return f"{self.variant}/{self.data.name}/{self.seed}"
-
-
-def planned(
-    names: Sequence[str], products: Sequence[Path], seeds: Sequence[int], scales: Mapping[str, float]
-) -> list[Plan]:
-    """All cells in the order in which they are measured."""
-    plans = []
-    for seed in seeds:
-        for name in (name for name in VARIANTS if name in names):
-            variant = VARIANTS[name]
-            epochs, options = variant.scaled(scales.get(variant.detector, scales[""]))
-            plans += [Plan(name, data, seed, epochs, tuple(options)) for data in products]
-    return plans
-
-
-@dataclass(frozen=True)
 class Bench:
     """Where things are, and until when there is time; `deadline_s` is of the monotonic clock."""
 
@@ -168,28 +104,42 @@ class Bench:
         return {**described(plan), "training_s": training_s, **figures_of(report), "device": self.device}
 
     def network(self, plan: Plan) -> dict[str, Any]:
-        """Export and calibrate a trained cell: what its files are like."""
-        where = self.directory(plan)
-        path = where / "bundle"
-        if not path.is_dir():
-            self.verb(where, "export", where / "run", "--data", plan.data, "--out", path)
-        status = 0
-        if "int8" not in load_bundle(path).manifest.variants:
-            cache = self.work / "statistics"
-            status = self.verb(where, "calibrate-int8", path, "--images", plan.data, "--cache", cache, may_refuse=True)
-        variants = load_bundle(path).manifest.variants
-        macs = sum(multiply_accumulates(onnx.load(path / variants["fp32"].file)).values())
-        sizes = {p: (path / variants[p].file).stat().st_size for p in ("fp32", "int8") if p in variants}
-        quantised = variants["int8"].quantisation if "int8" in variants else None
-        share = {"int8_share": quantised.int8_share} if quantised else {}
-        return {**described(plan), "bytes": sizes, "macs": macs, "int8_refused": status == REFUSED, **share}
+        """Export and calibrate a trained cell: what its files are like, and what INT8 changes on test images."""
+        threads = len(os.sched_getaffinity(0))
+        run = load_run(self.directory(plan) / "run")
+        try:
+            found = precision.measure(run, plan.data, self.bundles(plan), threads, 1, 1)
+        except SystemExit as end:
+            raise FailedError(f"no bundle of {run.path}: {end}") from end
+        path, variants = self.bundle(plan), load_bundle(self.bundle(plan)).manifest.variants
+        return {
+            **described(plan),
+            "macs": sum(multiply_accumulates(onnx.load(path / variants["fp32"].file)).values()),
+            "images": found["good_test_images"] + found["defective_test_images"],
+            "files": {
+                name: {
+                    "bytes": of["onnx_bytes"],
+                    **({} if of["quantisation"] is None else {"int8_share": of["quantisation"]["int8_share"]}),
+                    **of["test_images"],
+                }
+                for name, of in found["variants"].items()
+            },
+        }
+
+    def bundles(self, plan: Plan) -> Path:
+        """Where a cell's bundle lies, under the name of its run."""
+        return self.directory(plan) / "bundles"
+
+    def bundle(self, plan: Plan) -> Path:
+        """Of a cell whose network was measured."""
+        return self.bundles(plan) / "run"
 
     def directory(self, plan: Plan) -> Path:
         """Of a cell; another one for each length of training."""
         return self.work / f"{plan.variant}.e{plan.epochs}" / f"{plan.data.name}.s{plan.seed}"
 
-    def verb(self, where: Path, *arguments: object, may_refuse: bool = False) -> int:
-        """Run a verb of tfanet-edge; its exit status, 0 or, where it may refuse, that of a refusal."""
+    def verb(self, where: Path, *arguments: object) -> None:
+        """Run a verb of tfanet-edge; its progress goes to a log."""
         where.mkdir(parents=True, exist_ok=True)
         left_s = self.deadline_s - time.monotonic()
         if left_s <= 0:
@@ -203,10 +153,9 @@ class Bench:
                 ).returncode
             except subprocess.TimeoutExpired:
                 raise OverBudgetError from None
-        if status != 0 and not (may_refuse and status == REFUSED):
+        if status != 0:
             lines = log.read_text(encoding="utf-8", errors="replace").split()
             raise FailedError(f"{arguments[0]} ended with {status}: {' '.join(lines[-40:])} ({log})")
-        return status
 
     def _timed(self, where: Path, *arguments: object) -> float:
         """Run a verb; seconds that it took, with those of earlier starts that were cut short."""
@@ -224,12 +173,6 @@ class Bench:
         return float(seconds)
 
 
-def described(plan: Plan) -> dict[str, Any]:
-    """What a result says of where it comes from."""
-    names = {"variant": plan.variant, "product": plan.data.name, "seed": plan.seed, "epochs": plan.epochs}
-    return {**names, "options": list(plan.options)}
-
-
 def figures_of(report: Path) -> dict[str, Any]:
     """Of one run, at the files' resolution, and how many images they are of."""
     content = json.loads(report.read_text(encoding="utf-8"))
@@ -239,11 +182,6 @@ def figures_of(report: Path) -> dict[str, Any]:
         name: total["pixel_original"][key] for name, key in PIXEL.items()
     }
     return {"figures": figures, "test_images": content["test_images"], "code_version": run["record"]["code_version"]}
-
-
-def is_measured(found: Mapping[str, Any] | None, plan: Plan) -> bool:
-    """Whether a result is of this very cell, and no failure."""
-    return found is not None and "failed" not in found and found["options"] == list(plan.options)
 
 
 def measure(plans: Sequence[Plan], bench: Bench, kept: Kept, frames: int) -> None:
@@ -280,16 +218,16 @@ def measure_times(plans: Sequence[Plan], bench: Bench, kept: Kept, frames: int) 
     threads = len(os.sched_getaffinity(0))
     networks = kept.read()["networks"]
     for plan in plans:
-        path, network = bench.directory(plan) / "bundle", networks.get(plan.variant, {})
-        if all(network.get(name) == value for name, value in described(plan).items()) and path.is_dir():
-            for precision, variant in load_bundle(path).manifest.variants.items():
-                if precision in ("fp32", "int8"):
+        path, network = bench.bundle(plan), networks.get(plan.variant, {})
+        if all(network.get(name) == value for name, value in described(plan).items()):
+            for number, variant in load_bundle(path).manifest.variants.items():
+                if number in tables.PRECISIONS:
                     run = open_session(path / variant.file, threads).run
-                    cases[f"{plan.variant} {precision}"] = partial(run, None, {"image": random_image(seed=1)})
+                    cases[f"{plan.variant} {number}"] = partial(run, None, {"image": random_image(seed=1)})
     for name, of_rounds in interleaved_ms(cases, 5, frames).items():
-        variant_name, precision = name.split()
+        variant_name, number = name.split()
         spread = Spread.of([ms for of_round in of_rounds for ms in of_round]).rounded()
-        networks[variant_name].setdefault("ms_per_frame", {})[precision] = spread
+        networks[variant_name]["files"][number]["ms_per_frame"] = spread
     kept.add("networks", networks)
     kept.add("timing", {"threads": threads, "rounds": 5, "frames": frames, "machine": environment(PACKAGES)})
 
@@ -302,6 +240,7 @@ def report(results: Mapping[str, Any], products: Sequence[str]) -> str:
         [
             tables.accuracy_table(cells, VARIANTS, products),
             tables.networks_table(results["networks"], VARIANTS),
+            tables.int8_table(results["networks"], VARIANTS),
             tables.snc_table(cells, SNC_BASES, products),
             *(f"{key} failed: {of['failed']}" for key, of in tried.items() if "failed" in of),
         ]

@@ -16,6 +16,8 @@ from measure import Spread
 
 NOT_MEASURED = "not measured"
 FIGURES = ("image AUROC", "pixel AUROC", "pixel AP", "AUPRO@0.3", "AUPRO@0.05")
+PRECISIONS = ("fp32", "int8")
+INT8_FIGURES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro_30": "AUPRO@0.3"}
 SNC = "+snc"
 COMPARED = ("AUPRO@0.3", "pixel AP", "image AUROC")
 # Acceptance of SNC.
@@ -86,14 +88,36 @@ def networks_table(networks: Mapping[str, Mapping[str, Any]], variants: Iterable
     lines = _head("detector", "FP32, MB", "INT8, MB", "GMAC", "in INT8", "FP32, ms per frame", "INT8, ms per frame")
     for name in variants:
         of = networks.get(name, {})
-        files, times = of.get("bytes", {}), of.get("ms_per_frame", {})
-        absent = {"fp32": NOT_MEASURED, "int8": "refused" if of.get("int8_refused") else NOT_MEASURED}
-        sizes = [f"{files[p] / 1e6:.1f}" if p in files else absent[p] for p in ("fp32", "int8")]
-        spreads = [Spread(**times[p]).text(1) if p in times else absent[p] for p in ("fp32", "int8")]
+        files = [(of.get("files", {}).get(number, {}), _absent(of, number)) for number in PRECISIONS]
+        sizes = [f"{file['bytes'] / 1e6:.1f}" if "bytes" in file else absent for file, absent in files]
+        spreads = [
+            Spread(**file["ms_per_frame"]).text(1) if "ms_per_frame" in file else absent for file, absent in files
+        ]
         macs = f"{of['macs'] / 1e9:.2f}" if "macs" in of else NOT_MEASURED
-        share = f"{of['int8_share']:.0%}" if "int8_share" in of else absent["int8"]
+        int8, absent = files[1]
+        share = f"{int8['int8_share']:.0%}" if int8 else absent
         lines.append(_row(name, *sizes, macs, share, *spreads))
     return "\n".join(lines)
+
+
+def int8_table(networks: Mapping[str, Mapping[str, Any]], variants: Iterable[str]) -> str:
+    """What INT8 changes on test images, against FP32: figures in points, and verdicts."""
+    lines = _head("detector", "product", *(f"{name}, points" for name in INT8_FIGURES.values()), "verdicts changed")
+    for name in variants:
+        of = networks.get(name, {})
+        fp32, int8 = (of.get("files", {}).get(number) for number in PRECISIONS)
+        if fp32 is None or int8 is None:
+            lines.append(_row(name, of.get("product", ""), *[_absent(of, "int8")] * (len(INT8_FIGURES) + 1)))
+            continue
+        pairs = [(int8[key], fp32[key]) for key in INT8_FIGURES]
+        changes = ["–" if a is None or b is None else f"{100 * (a - b):+.3f}" for a, b in pairs]
+        lines.append(_row(name, of["product"], *changes, f"{int8['against_fp32']['flips']} of {of['images']}"))
+    return "\n".join(lines)
+
+
+def _absent(network: Mapping[str, Any], precision: str) -> str:
+    """What stands in the place of a figure that is not there."""
+    return "refused" if precision == "int8" and "fp32" in network.get("files", {}) else NOT_MEASURED
 
 
 def snc_differences(cells: Sequence[Cell], base: str, products: Sequence[str]) -> dict[str, list[dict[str, float]]]:
@@ -161,8 +185,9 @@ def points(
             if cell.variant == name and cell.product in products and value is not None:
                 by_seed.setdefault(cell.seed, {})[cell.product] = value
         mean = Mean.of([fmean(of.values()) for of in by_seed.values() if len(of) == len(products)])
-        if mean is not None and "ms_per_frame" in network:
-            found[name] = network["ms_per_frame"]["fp32"]["median"], mean
+        times = network.get("files", {}).get("fp32", {}).get("ms_per_frame")
+        if mean is not None and times is not None:
+            found[name] = times["median"], mean
     return found
 
 

@@ -88,7 +88,8 @@ def test_means_over_seeds_and_what_was_not_measured(tables, cell):
 def test_a_failure_is_told_and_a_refusal_is_not_a_figure(detectors):
     (plan,) = detectors.planned(["tfanet"], [Path("a")], [0], {"": 0.1})
     ms = {"median": 3.0, "low": 2.0, "high": 4.0}
-    network = {"bytes": {"fp32": 9_100_000}, "macs": 2.5e9, "int8_refused": True, "ms_per_frame": {"fp32": ms}}
+    fp32 = {"bytes": 9_100_000, "ms_per_frame": ms, "image_auroc": 0.9, "pixel_auroc": None, "aupro_30": 0.8}
+    network = {"files": {"fp32": fp32}, "macs": 2.5e9, "images": 60}
     results = {
         "cells": {plan.key: {**detectors.described(plan), "failed": "train ended with 4"}},
         "networks": {"tfanet": {**detectors.described(plan), **network}},
@@ -97,6 +98,12 @@ def test_a_failure_is_told_and_a_refusal_is_not_a_figure(detectors):
     assert f"| a | tfanet |{f' {NOT_MEASURED} |' * 8}" in text
     assert "| tfanet | 9.1 | refused | 2.50 | refused | 3.0 (2.0 to 4.0) | refused |" in text
     assert f"| mfrnet |{f' {NOT_MEASURED} |' * 6}" in text
+    assert f"| tfanet | a |{' refused |' * 4}" in text
+    int8 = {**fp32, "image_auroc": 0.899, "int8_share": 0.5, "against_fp32": {"flips": 1}}
+    with_int8 = {"tfanet": {**results["networks"]["tfanet"], "files": {"fp32": fp32, "int8": int8}}}
+    assert "| tfanet | a | -0.100 | – | +0.000 | 1 of 60 |" in detectors.tables.int8_table(with_int8, ["tfanet"])
+    row = "| tfanet | 9.1 | 9.1 | 2.50 | 50% | 3.0 (2.0 to 4.0) | 3.0 (2.0 to 4.0) |"
+    assert row in detectors.tables.networks_table(with_int8, ["tfanet"])
     assert text.endswith("tfanet/a/0 failed: train ended with 4")
 
 
@@ -150,7 +157,7 @@ def test_two_bases_decide(tables, bases, verdict):
 
 def test_front_and_picture_hold_only_what_was_measured_on_all_products(tables, cell, tmp_path):
     networks = {
-        name: {"ms_per_frame": {"fp32": {"median": ms, "low": ms, "high": ms}}}
+        name: {"files": {"fp32": {"ms_per_frame": {"median": ms, "low": ms, "high": ms}}}}
         for name, ms in {"fast": 5.0, "beaten": 8.0, "good": 9.0, "half": 1.0}.items()
     }
     accuracies = {"fast": 0.7, "beaten": 0.6, "good": 0.8}

@@ -1,0 +1,89 @@
+"""What the comparison of detectors measures, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detectors_table import SNC
+
+from training.settings import TrainSettings, starting_point
+
+# Counted in steps instead of epochs, and shortened with them.
+STEPS = ("teacher_steps",)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the tables: a detector and options of `train` that make it this one."""
+
+    detector: str
+    options: tuple[str, ...] = ()
+
+    def scaled(self, scale: float) -> tuple[int, list[str]]:
+        """Epochs of its recipe, and all options of `train`."""
+        settings = TrainSettings.model_validate(starting_point(self.detector, None, None))
+        epochs = max(1, round(scale * settings.epochs))
+        steps = {name: value for name, value in settings.network if name in STEPS}
+        shorter = [(f"--{name.replace('_', '-')}", str(max(1, round(scale * value)))) for name, value in steps.items()]
+        options = [*self.options, *(text for option in shorter for text in option)]
+        return epochs, ["--detector", self.detector, "--epochs", str(epochs), *options]
+
+
+# Cheap ones first.
+VARIANTS: Mapping[str, Variant] = {
+    "stfpm": Variant("stfpm", ("--snc", "none")),
+    "stfpm" + SNC: Variant("stfpm", ("--snc", "both")),
+    "tfanet": Variant("tfanet"),
+    "mfrnet": Variant("mfrnet"),
+    "reverse_distillation": Variant("reverse_distillation", ("--snc", "none")),
+    "reverse_distillation" + SNC: Variant("reverse_distillation", ("--snc", "both")),
+    "efficientad": Variant("efficientad", ("--snc", "none")),
+    "efficientad" + SNC: Variant("efficientad", ("--snc", "both")),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One cell of the comparison.
+
+    Attributes:
+        options: of `train` that decide the result, all but the seed.
+    """
+
+    variant: str
+    data: Path
+    seed: int
+    epochs: int
+    options: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Its name in the results."""
+        return f"{self.variant}/{self.data.name}/{self.seed}"
+
+
+def planned(
+    names: Sequence[str], products: Sequence[Path], seeds: Sequence[int], scales: Mapping[str, float]
+) -> list[Plan]:
+    """All cells in the order in which they are measured."""
+    plans = []
+    for seed in seeds:
+        for name in (name for name in VARIANTS if name in names):
+            variant = VARIANTS[name]
+            epochs, options = variant.scaled(scales.get(variant.detector, scales[""]))
+            plans += [Plan(name, data, seed, epochs, tuple(options)) for data in products]
+    return plans
+
+
+def described(plan: Plan) -> dict[str, Any]:
+    """What a result says of where it comes from."""
+    names = {"variant": plan.variant, "product": plan.data.name, "seed": plan.seed, "epochs": plan.epochs}
+    return {**names, "options": list(plan.options)}
+
+
+def is_measured(found: Mapping[str, Any] | None, plan: Plan) -> bool:
+    """Whether a result is of this very cell, and no failure."""
+    return found is not None and "failed" not in found and found["options"] == list(plan.options)
