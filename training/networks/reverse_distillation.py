@@ -131,7 +131,7 @@ KIND = Kind(
     ReverseDistillationSettings,
     reverse_distillation,
     fuse,
-    recipes={"standard": QUICK},
+    recipes={"standard": MappingProxyType({**QUICK, "batch": 4})},
     named={"paper": _PAPER},
     parts=(
         ("backbone.layer1.", "teacher's layer1"),
