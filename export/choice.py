@@ -18,9 +18,9 @@ Float = npt.NDArray[np.float64]
 
 
 class Measured(BaseModel):
-    """A briefly trained detector's figures.
+    """A briefly trained detector's figures, or those of one that was too slow to be trained.
 
-    The scores are the exported network's: one for every held-out good part, and of each part's damaged copies.
+    There is a score for every held-out good part, and for each part's damaged copies; none without a training.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -29,14 +29,19 @@ class Measured(BaseModel):
     title: str
     preset: str
     backbone: str
-    epochs: int
-    training_s: float
+    epochs: int = 0
+    training_s: float = 0
     median_ms: float = Field(gt=0, description="of the network on this machine, one frame at a time")
     p95_ms: float = Field(gt=0, description="what is held against the budget")
     model_bytes: int
     multiply_accumulates: int
-    good_scores: tuple[float, ...] = Field(min_length=1)
-    damaged_scores: tuple[tuple[float, ...], ...] = Field(min_length=1)
+    good_scores: tuple[float, ...] = ()
+    damaged_scores: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there are scores, and with them `auroc`."""
+        return bool(self.good_scores)
 
     @property
     def auroc(self) -> float:
@@ -73,7 +78,7 @@ def choose(candidates: Sequence[Measured], budget_ms: float) -> Choice:
     """Of those within the budget the quickest that none of them beats beyond noise.
 
     Args:
-        candidates: one at least, all measured on the same parts.
+        candidates: one at least, all measured on the same parts; those within the budget are trained.
         budget_ms: for the network's answer to a frame.
     """
     fitting = [one for one in candidates if one.p95_ms <= budget_ms]

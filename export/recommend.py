@@ -1,7 +1,8 @@
 """The verb `recommend`: which detector of the table to take for a product and a time budget, by short trainings.
 
-Each detector's smallest preset is trained on the product's good parts. How well it separates held-out good parts from
-the same parts with drawn defects is the evidence; test images are never opened. A kill loses an epoch at most.
+Each detector's smallest preset is trained on the product's good parts, unless it is too slow already. How well it
+separates held-out good parts from the same parts with drawn defects is the evidence; test images are never opened. A
+kill loses an epoch at most.
 """
 
 from __future__ import annotations
@@ -11,45 +12,35 @@ import math
 import os
 import shlex
 import sys
-import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import numpy as np
-import onnx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge.arguments import rate, share
 from edge.bench.machine import machine_facts, versions
 from edge.bench.result import MachineFacts
 from edge.bundle import file_sha256
-from edge.engines.ort import OUTPUTS, default_threads, open_session
+from edge.engines.ort import default_threads
 from edge.errors import ConfigError
-from edge.frame import Image
+from export import candidate
+from export.candidate import timed, trained, untrained_detector
 from export.choice import Choice, Measured, choose
-from export.cost import multiply_accumulates
-from export.outputs import run_onnx
 from export.recommend_page import recommendation_page, recommendation_table
-from export.to_onnx import write_onnx
 from training.allocator import keep_freed_memory
-from training.checkpoint import load_state
 from training.command import GIB, preferred_precision
 from training.data.good_parts import GoodParts, load_good_parts
 from training.distributed import World, joined_world
-from training.files import write_text
-from training.networks.backbones import ARCHITECTURES, fold_batch_norm
+from training.files import made_directory, write_text
+from training.networks.backbones import ARCHITECTURES
 from training.networks.table import DETECTORS
 from training.options import settings_from
 from training.provenance import code_version
-from training.run import NETWORK, STATE, Run
+from training.run import NETWORK, RECORD
 from training.settings import TrainSettings
-from training.synthetic import with_defects
 from training.train import train_run
 
-MODEL, MEASURED, RECOMMENDATION, PAGE = "model.onnx", "measured.json", "recommendation.json", "recommendation.html"
-DEFECTS_PER_PART = 6
-FRAMES, WARM_UP = 50, 5
+MEASURED, RECOMMENDATION, PAGE = "measured.json", "recommendation.json", "recommendation.html"
 
 
 class Recommendation(BaseModel):
@@ -128,6 +119,7 @@ def _handle(arguments: argparse.Namespace) -> int:
     parts = load_good_parts(arguments.data, chosen_settings[0].data, arguments.seed)
     if not len(parts.held_out):
         raise ConfigError(f"'{arguments.data}' leaves no held-out parts", "give a greater --held-out-share")
+    made_directory(arguments.out, "give another with --out")
     machine = machine_facts({}, os.getloadavg()[0])
     keep_freed_memory()
     candidates = []
@@ -158,19 +150,27 @@ def _settings(arguments: argparse.Namespace, detector: str) -> TrainSettings:
 def _candidate(
     arguments: argparse.Namespace, settings: TrainSettings, parts: GoodParts, world: World, machine: MachineFacts
 ) -> Measured:
-    """Train and measure, or read what an earlier call measured of the same network on the same machine."""
-    out = arguments.out / settings.detector
+    """Train and measure, or read what an earlier call measured of the same network on the same machine.
+
+    What is too slow before any training is not trained.
+    """
+    out, untrained = arguments.out / settings.detector, None
+    if not (out / RECORD).is_file():
+        untrained = timed(settings, untrained_detector(settings, arguments.weights), parts.held_out[:1])
+        if untrained.p95_ms > arguments.budget_ms:
+            return untrained
     run = train_run(arguments.data, arguments.weights, settings, out, world, 8 * GIB)
     of = {
         "network": file_sha256(out / NETWORK),
         "data": parts.sha256,
         "machine": f"{machine.model}, {default_threads()} threads",
-        "measuring": f"{DEFECTS_PER_PART} defects, {FRAMES} frames",
+        "measuring": f"{candidate.DEFECTS_PER_PART} defects, {candidate.FRAMES} frames",
     }
     kept = _kept(out / MEASURED)
     if kept is not None and kept.of == of:
         return kept.measured
-    measured = _measure(run, parts.held_out)
+    untrained = untrained or timed(settings, run.detector(), parts.held_out[:1])
+    measured = untrained.model_copy(update=trained(run, parts.held_out, world))
     write_text(out / MEASURED, _Kept(of=of, measured=measured).model_dump_json(indent=1) + "\n")
     return measured
 
@@ -181,46 +181,6 @@ def _kept(path: Path) -> _Kept | None:
         return _Kept.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
-
-
-def _measure(run: Run, held_out: Image) -> Measured:
-    """Of the exported network in ONNX Runtime: scores, time, size and cost."""
-    settings, path = run.record.settings, run.path / MODEL
-    graph = run.detector()
-    fold_batch_norm(graph)
-    write_onnx(graph, path)
-    good = run_onnx(path, held_out, "good parts").scores
-    damaged = [
-        run_onnx(path, with_defects(held_out, settings.seed + number)[0], f"drawn defects {number + 1}").scores
-        for number in range(DEFECTS_PER_PART)
-    ]
-    times_ms = _times_ms(path, held_out[:1])
-    return Measured(
-        detector=settings.detector,
-        title=settings.kind.title,
-        preset=settings.network.preset,
-        backbone=settings.network.backbone,
-        epochs=settings.epochs,
-        training_s=sum(epoch.seconds for epoch in load_state(run.path / STATE).history),
-        median_ms=median(times_ms),
-        p95_ms=float(np.quantile(times_ms, 0.95)),
-        model_bytes=path.stat().st_size,
-        multiply_accumulates=sum(multiply_accumulates(onnx.load(path)).values()),
-        good_scores=tuple(good.tolist()),
-        damaged_scores=tuple(zip(*(scores.tolist() for scores in damaged), strict=True)),
-    )
-
-
-def _times_ms(path: Path, image: Image) -> list[float]:
-    """Of frame after frame, with the station's own number of threads."""
-    session = open_session(path, default_threads(), spins=False)
-    times_ms = []
-    for number in range(-WARM_UP, FRAMES):
-        started_ns = time.perf_counter_ns()
-        session.run(OUTPUTS, {"image": image})
-        if number >= 0:
-            times_ms.append((time.perf_counter_ns() - started_ns) / 1e6)
-    return times_ms
 
 
 def _result(

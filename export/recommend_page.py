@@ -42,13 +42,12 @@ def recommendation_page(
         machine: that the times hold for.
     """
     rows = tuple((*_cells(one), _mark(one, choice, budget_ms)) for one in candidates)
-    parts, copies = len(candidates[0].good_scores), len(candidates[0].damaged_scores[0])
+    trained = [one for one in candidates if one.is_trained]
     page = Page(
         title=f"{product}: which detector within {budget_ms:g} ms?",
         summary=(
             choice.reason,
-            f"Separation: how often a damaged part scores above a good one, from {parts} held-out good parts and "
-            f"{copies} copies of each with a drawn defect. No test image was opened.",
+            *(_evidence(one) for one in trained[:1]),
             "The trainings were short and the defects drawn by a program: this ranks detectors, it does not tell how "
             "many real defects one finds.",
         ),
@@ -74,11 +73,21 @@ def recommendation_page(
     return render(page)
 
 
+def _evidence(one: Measured) -> str:
+    return (
+        f"Separation: how often a damaged part scores above a good one, from {len(one.good_scores)} held-out good "
+        f"parts and {len(one.damaged_scores[0])} copies of each with a drawn defect. No test image was opened."
+    )
+
+
 def _cells(one: Measured) -> tuple[str, ...]:
-    interval = "unknown" if one.interval is None else "{:.3f} to {:.3f}".format(*one.interval)
+    separation = interval = "not trained"
+    if one.is_trained:
+        separation = f"{one.auroc:.3f}"
+        interval = "unknown" if one.interval is None else "{:.3f} to {:.3f}".format(*one.interval)
     return (
         f"{one.title} {one.preset}",
-        f"{one.auroc:.3f}",
+        separation,
         interval,
         f"{one.p95_ms:.1f}",
         f"{one.median_ms:.1f}",
@@ -97,17 +106,24 @@ def _mark(one: Measured, choice: Choice, budget_ms: float) -> str:
 
 
 def _warnings(candidates: Sequence[Measured]) -> tuple[str, ...]:
-    parts = len(candidates[0].good_scores)
-    few = f"Only {parts} held-out good parts: fewer than {MIN_PARTS} tell no detectors apart, the quickest is taken."
-    blind = [one.title for one in candidates if one.interval is not None and one.interval[0] <= 0.5]
-    unproven = f"Not shown to see the drawn defects at all: {', '.join(blind)}. Train longer (--epochs-share)."
-    return (*((few,) if parts < MIN_PARTS else ()), *((unproven,) if blind else ()))
+    trained = [one for one in candidates if one.is_trained]
+    warnings = []
+    if any(one.interval is None for one in trained):
+        parts = len(trained[0].good_scores)
+        warnings.append(
+            f"Only {parts} held-out good parts: fewer than {MIN_PARTS} tell no detectors apart, the quickest is taken."
+        )
+    blind = [one.title for one in trained if one.interval is not None and one.interval[0] <= 0.5]
+    if blind:
+        names = ", ".join(blind)
+        warnings.append(f"Not shown to see the drawn defects at all: {names}. Train longer (--epochs-share).")
+    return tuple(warnings)
 
 
 def _plot(candidates: Sequence[Measured], choice: Choice, budget_ms: float) -> bytes:
     figure = Plot(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for one in candidates:
+    for one in (one for one in candidates if one.is_trained):
         low, high = one.interval or (one.auroc, one.auroc)
         errors = [[max(0.0, one.auroc - low)], [max(0.0, high - one.auroc)]]
         is_chosen = one is choice.chosen

@@ -37,3 +37,16 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file."""
     with whole_file(path) as file:
         file.write(text.encode())
+
+
+def made_directory(path: Path, remedy: str) -> Path:
+    """Make a directory, if it is not there.
+
+    Raises:
+        ConfigError: it cannot be made; `remedy` says what to do then.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"directory '{path}' cannot be made ({error.strerror})", remedy) from error
+    return path

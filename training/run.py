@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from edge.errors import ConfigError
 from edge.manifest import ScoreRule
 from training.checkpoint import load_tensors, save_weights, set_own_state
-from training.files import write_text
+from training.files import made_directory, write_text
 from training.format1 import upgraded_settings, upgraded_state
 from training.networks.backbones import Backbone, load_backbone
 from training.networks.detector import Detector
@@ -172,10 +172,8 @@ def make_directory(path: Path) -> None:
     Raises:
         ConfigError: it cannot be made.
     """
-    try:
-        (path / SNAPSHOTS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"directory '{path}' cannot be made ({error.strerror})", "give another with --out") from error
+    remedy = "give another with --out"
+    made_directory(made_directory(path, remedy) / SNAPSHOTS, remedy)
 
 
 def start_run(path: Path, record: RunRecord, backbone: Backbone, ignored: Bool | None) -> None:

@@ -9,7 +9,7 @@ from shutil import copytree
 
 import pytest
 
-from export import recommend
+from export import candidate
 
 
 @pytest.mark.slow
@@ -21,11 +21,18 @@ def test_two_detectors_are_measured_once_and_no_test_image_is_needed(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recommend, "FRAMES", 5)
-    monkeypatch.setattr(recommend, "DEFECTS_PER_PART", 2)
+    monkeypatch.setattr(candidate, "FRAMES", 5)
+    monkeypatch.setattr(candidate, "DEFECTS_PER_PART", 2)
     data, out = tmp_path / "washer", tmp_path / "out"
     copytree(product / "train", data / "train")
     command = ["recommend", "--data", data, "--weights", backbone_weights, "--out", out, "--device", "cpu"]
+    assert verb(*command, "--detectors", "stfpm", "--budget-ms", "0.001") == 0
+    (slow,) = json.loads((out / "recommendation.json").read_text())["candidates"]
+    assert slow["p95_ms"] > 0.001
+    assert slow["good_scores"] == []
+    assert "not trained" in capfd.readouterr().out
+    assert not (out / "stfpm").exists()
+
     quick = ["--detectors", "tfanet", "stfpm", "--epochs-share", "0"]
     assert verb(*command, *quick, "--budget-ms", "100000") == 0
     text = capfd.readouterr().out
@@ -41,7 +48,7 @@ def test_two_detectors_are_measured_once_and_no_test_image_is_needed(
 
     (out / "recommendation.json").unlink()
     kept = [path.stat().st_mtime_ns for path in sorted(out.glob("*/m*"))]
-    assert len(kept) == 4
+    assert len(kept) == 2
     assert verb(*command, *quick, "--budget-ms", "0.001") == 0
     again = json.loads((out / "recommendation.json").read_text())
     assert again["chosen"] is None

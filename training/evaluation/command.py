@@ -16,7 +16,7 @@ from training.evaluation.limit import held_out_limit
 from training.evaluation.predict import read_parts
 from training.evaluation.report import REPORT, write_report
 from training.evaluation.results import Result, document, table
-from training.files import write_text
+from training.files import made_directory, write_text
 from training.run import Run, load_run
 
 
@@ -56,9 +56,8 @@ def _handle(arguments: argparse.Namespace) -> int:
     runs = [load_run(path) for path in arguments.runs]
     refuse_different(runs)
     _refuse_unknown(arguments.fusion, runs[0])
-    report = arguments.report or runs[0].path / "evaluation"
-    _make_directory(report)
-    _make_directory(arguments.json.parent)
+    report = made_directory(arguments.report or runs[0].path / "evaluation", "give another with --report")
+    made_directory(arguments.json.parent, "give another with --json")
     parts = read_parts(arguments.data, runs[0].record.settings.data)
     results = []
     with joined_world(arguments.device) as world:
@@ -80,10 +79,3 @@ def _refuse_unknown(fusion: str | None, run: Run) -> None:
     kind = run.record.settings.kind
     if fusion is not None and fusion not in kind.fusions:
         raise ConfigError(f"{kind.title} has no fusion '{fusion}'", f"choose among: {', '.join(kind.fusions)}")
-
-
-def _make_directory(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"directory '{path}' cannot be made ({error.strerror})", "give another") from error
