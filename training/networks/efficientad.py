@@ -31,9 +31,10 @@ from training.image_sets import evenly
 from training.networks.backbones import Backbone
 from training.networks.efficientad_pdn import DESCRIPTION_CHANNELS, Autoencoder, patch_description_network
 from training.networks.efficientad_settings import EfficientAdSettings
-from training.networks.efficientad_teacher import channel_statistics, distil, procedural_images
+from training.networks.efficientad_teacher import distil, procedural_images
 from training.networks.fcl import ABLATIONS, MapNormalisation, consistency_maps, element_map, fuse, neighbourhood_loss
 from training.networks.fcl_pyramid import Levels, Pixels
+from training.networks.features import channel_statistics
 from training.networks.trainable import Bool, Kind, Maps, Trainable, full_precision
 
 # ITU-R BT.601, as image libraries turn colour into grey.
@@ -90,12 +91,9 @@ class EfficientAd(Trainable):
         procedural = procedural_images(self.settings.teacher_procedural_images, _DISTILLATION_SEED)
         distil(self.teacher.network, self.backbone, images, procedural, self.settings)
         chosen = torch.from_numpy(images[evenly(len(images), _STATISTICS_IMAGES)]).to(self.device)
-        with torch.no_grad():
-            mean, deviation = channel_statistics(
-                self.teacher.network(self.pixels(image)) for image in torch.split(chosen, 1)
-            )
-        self.teacher.mean.copy_(mean)
-        self.teacher.deviation.copy_(deviation)
+        statistics = channel_statistics(self.teacher.network(self.pixels(image)) for image in torch.split(chosen, 1))
+        for buffer, values in zip((self.teacher.mean, self.teacher.deviation), statistics, strict=True):
+            buffer.copy_(values.view(-1, 1, 1))
 
     def encode(self, images: Tensor) -> Levels:
         """The teacher's descriptions."""

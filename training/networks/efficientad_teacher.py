@@ -13,8 +13,6 @@ channel; squared error; Adam (`teacher_lr`, `teacher_weight_decay`) with batches
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,10 +25,9 @@ from training.networks.backbones import Backbone
 from training.networks.efficientad_pdn import DESCRIPTION_CHANNELS
 from training.networks.efficientad_settings import EfficientAdSettings
 from training.networks.fcl_pyramid import Pixels
-from training.networks.features import FEATURE_SIZE
+from training.networks.features import FEATURE_SIZE, channel_statistics
 from training.procedural import draw, texture_bank
 
-MIN_DEVIATION_SHARE = 0.01
 QUARTER_PX = 128
 _STATISTICS_IMAGES = 32
 _BANK_SEED = 0
@@ -70,9 +67,10 @@ def distil(
         drawn: Tensor = pixels(torch.from_numpy(np.concatenate(chosen)).to(device))
         return drawn
 
-    mean, deviation = channel_statistics(
+    statistics = channel_statistics(
         patch_descriptions(backbone, batch(1), settings.teacher_target_px) for _ in range(_STATISTICS_IMAGES)
     )
+    mean, deviation = (values.float().view(-1, 1, 1) for values in statistics)
     parameters = [*teacher.requires_grad_(True).parameters()]
     optimiser = torch.optim.Adam(parameters, lr=settings.teacher_lr, weight_decay=settings.teacher_weight_decay)
     for _ in tqdm(range(settings.teacher_steps), "teacher", mininterval=5, delay=5, leave=False):
@@ -109,20 +107,3 @@ def patch_descriptions(backbone: Backbone, pixels: Tensor, size_px: int) -> Tens
     by_place = torch.cat(levels, dim=1).flatten(2).transpose(1, 2)
     pooled = F.adaptive_avg_pool1d(by_place, DESCRIPTION_CHANNELS).transpose(1, 2)
     return pooled.reshape(len(pixels), DESCRIPTION_CHANNELS, *size)
-
-
-@torch.no_grad()
-def channel_statistics(descriptions: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of maps (N, C, h, w): float32 (C, 1, 1) each.
-
-    Deviations are not below a hundredth of their mean, so that a channel that hardly says anything is not amplified.
-    """
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    for maps in descriptions:
-        values = maps.double().transpose(0, 1).flatten(1)
-        count += values.shape[1]
-        total, squares = values.sum(1) + total, values.square().sum(1) + squares
-    mean = total / count
-    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
-    deviation = deviation.clamp(min=MIN_DEVIATION_SHARE * deviation.mean())
-    return mean.float().view(-1, 1, 1), deviation.float().view(-1, 1, 1)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edge.frame import Image
+from training.image_sets import evenly
 from training.networks.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 
 FEATURE_SIZE = 64
 PATCH = 4
 GRID = FEATURE_SIZE // PATCH
 TOKENS = GRID * GRID
+MAX_STATISTICS_IMAGES = 64
+MIN_DEVIATION_SHARE = 0.01
 
 
 class CellExtractor(nn.Module):
@@ -47,6 +53,32 @@ class CellExtractor(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """float32 (N, 3, 256, 256) RGB in 0..255 → cells (N, 256, 16·C)."""
         return patchify(self.features(image))
+
+
+def feature_statistics(backbone: Backbone, images: Image, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`channel_statistics` of what a `CellExtractor` without a scale says of at most 64 of the images."""
+    extractor = CellExtractor(backbone, torch.ones(sum(backbone.tap_channels))).to(device)
+    chosen = torch.from_numpy(images[evenly(len(images), MAX_STATISTICS_IMAGES)])
+    return channel_statistics(
+        extractor.features(image.to(device).permute(0, 3, 1, 2).float()) for image in torch.split(chosen, 1)
+    )
+
+
+@torch.no_grad()
+def channel_statistics(maps: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of maps (N, C, h, w): float64 (C,) each.
+
+    Deviations are not below a hundredth of their mean: a channel that hardly ever says anything must not, scaled by
+    its deviation, outshout all others.
+    """
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for some in maps:
+        values = some.double().transpose(0, 1).flatten(1)
+        count += values.shape[1]
+        total, squares = values.sum(1) + total, values.square().sum(1) + squares
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+    return mean, deviation.clamp(min=MIN_DEVIATION_SHARE * deviation.mean())
 
 
 def patchify(features: Tensor) -> Tensor:

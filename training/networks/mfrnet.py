@@ -37,11 +37,10 @@ from torch import Tensor, nn
 
 from edge.frame import Image
 from training.networks.backbones import Backbone
-from training.networks.features import CellExtractor
+from training.networks.features import CellExtractor, feature_statistics
 from training.networks.mfrnet_masks import crossed_masks, draw_cell
 from training.networks.mfrnet_network import PRESETS, PresetName, RestorationNetwork
 from training.networks.mfrnet_similarity import dissimilarity, window_matrix
-from training.networks.tfanet_detector import channel_statistics
 from training.networks.trainable import Bool, Change, DetectorSettings, Kind, Maps, Trainable, full_precision
 
 MfrFusion = Literal["product", "error", "structure"]
@@ -119,7 +118,7 @@ class MfrNet(Trainable):
 
     def prepare(self, images: Image) -> None:
         """Take mean and deviation of the features' channels."""
-        mean, deviation = channel_statistics(self.backbone, images, self.device)
+        mean, deviation = feature_statistics(self.backbone, images, self.device)
         self.scale.copy_(1 / deviation)
         self.comparison.offset.copy_((mean / deviation).view(-1, 1, 1))
 

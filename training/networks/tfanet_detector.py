@@ -17,7 +17,7 @@ from training.image_sets import evenly
 from training.networks.anomaly_map import Fusion, differences, fuse
 from training.networks.backbones import Backbone
 from training.networks.detector import to_nchw
-from training.networks.features import GRID, TOKENS, CellExtractor
+from training.networks.features import GRID, TOKENS, CellExtractor, feature_statistics
 from training.networks.loss import reconstruction_loss
 from training.networks.tfanet import PRESETS, PresetName, TFANet, draw_kept_tokens
 from training.networks.tfanet_ablations import ABLATIONS
@@ -25,8 +25,6 @@ from training.networks.trainable import Bool, DetectorSettings, Kind, Maps, Trai
 
 FeatureScale = Literal["deviation", "none"]
 HeadBias = Literal["mean", "zero"]
-MAX_SCALE_IMAGES = 64
-MIN_DEVIATION_SHARE = 0.01
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -88,7 +86,7 @@ class TfaNet(Trainable):
         if self.settings.templates > len(images):
             raise ConfigError(f"{self.settings.templates} templates of {len(images)} images", "ask for fewer templates")
         self.templates.copy_(torch.from_numpy(choose_templates(images, self.settings.templates)))
-        mean, deviation = channel_statistics(self.backbone, images, self.device)
+        mean, deviation = feature_statistics(self.backbone, images, self.device)
         if self.settings.feature_scale == "deviation":
             self.network.feature_scale.copy_(1 / deviation)
         if self.settings.head_bias == "mean":
@@ -178,25 +176,6 @@ def fuse_tfanet(maps: Maps, smoothing: Tensor, fusion: str) -> Tensor:
 def choose_templates(images: Image, count: int) -> Image:
     """At most `count` images, evenly spaced in their order, beginning with the first."""
     return np.ascontiguousarray(images[evenly(len(images), count)])
-
-
-@torch.no_grad()
-def channel_statistics(backbone: Backbone, images: Image, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of the features, float64 (C,), over at most 64 images.
-
-    Deviations are not below a hundredth of their mean: a channel that hardly ever says anything must not, scaled by
-    its deviation, outshout all others.
-    """
-    channels = sum(backbone.tap_channels)
-    extractor = CellExtractor(backbone, torch.ones(channels)).to(device)
-    total, squares = torch.zeros(2, channels, dtype=torch.float64, device=device)
-    chosen = choose_templates(images, MAX_SCALE_IMAGES)
-    for image in chosen:
-        features = extractor.features(to_nchw(image[None]).to(device))[0].flatten(1).double()
-        total += features.mean(1) / len(chosen)
-        squares += features.square().mean(1) / len(chosen)
-    deviation = (squares - total.square()).clamp(min=0).sqrt()
-    return total, deviation.clamp(min=MIN_DEVIATION_SHARE * deviation.mean())
 
 
 def counted_tokens(ignored: Bool | None) -> Tensor:
