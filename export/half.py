@@ -120,7 +120,8 @@ def _cast(model: onnx.ModelProto, half: dict[str, onnx.NodeProto], is_float: set
     for node in model.graph.node:
         wants_half = node.name in half
         for index, name in enumerate(node.input):
-            if name not in is_float or (name in is_half) == wants_half:
+            is_value = index == 0 or node.op_type != "Resize"  # its scales are float32 whatever it resizes
+            if not is_value or name not in is_float or (name in is_half) == wants_half:
                 continue
             node.input[index] = f"{name}_{'half' if wants_half else 'float'}"
             if node.input[index] in converted:

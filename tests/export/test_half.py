@@ -174,3 +174,32 @@ def test_products_without_weights_are_counted(tmp_path: Path) -> None:
     )
     name_nodes(model)
     assert list(multiply_accumulates(model).values()) == [2 * 2 * 2 * 3]
+
+
+def test_what_resizes_in_half_precision_keeps_its_scales() -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 9, opset_import: ["": 17]>
+        enlarged (float[N, 4, 8, 8] image) => (float[N, 4, 16, 16] anomaly_map)
+        <float[4] scales = {1.0, 1.0, 2.0, 2.0}> {
+            first = Conv (image, kernel_1)
+            large = Resize <mode = "nearest"> (first, , scales)
+            last = Conv (large, kernel_2)
+            anomaly_map = Mul (last, last)
+        }
+    """)
+    kernels = np.random.default_rng(0).normal(size=(2, 4, 4, 1, 1)).astype(np.float32)
+    model.graph.initializer.extend(numpy_helper.from_array(kernels[i], f"kernel_{i + 1}") for i in range(2))
+    half = to_half(model)
+    types = element_types(half)
+    (resize,) = [node for node in half.graph.node if node.op_type == "Resize"]
+    assert [types[name] for name in (resize.input[0], resize.input[2], resize.output[0])] == [
+        TensorProto.FLOAT16,
+        TensorProto.FLOAT,
+        TensorProto.FLOAT16,
+    ]
+    image = np.random.default_rng(1).normal(size=(1, 4, 8, 8)).astype(np.float32)
+    plain, found = (
+        ort.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"image": image})[0]
+        for one in (model, half)
+    )
+    np.testing.assert_allclose(found, plain, atol=0.01 * plain.max())
