@@ -8,13 +8,14 @@ T, student features S and their SNC codes π and z (`training.networks.snc`),
     loss           Σ over levels (w_low · L_el + w_high · L_nb).
 
 `snc` leaves parts of L_nb out: `relation` keeps the divergence, `context` the distance, `none` neither. At inference
-the same terms per position, without the weights, are an element and a neighbourhood map; each is normalised by
-quantiles of maps of held-out good parts and both are averaged.
+there is an element map, 1 − cos(T, S) or the squared error per position, and a neighbourhood map, the same of the
+contexts z^T and z^S, or with `relation` the divergence; each is normalised by quantiles of maps of held-out good parts
+and both are averaged.
 
 Decisions of ours: weights of 1 and 1 (`low_weight`, `high_weight`), the normalisation, which is EfficientAD's
 (`low_quantile`, `high_quantile`, `quantile_scale`), whose quantiles are taken at 64×64 before upsampling and
-smoothing, how levels become one map (`level_fusion` of each detector, `neighbourhood_fusion`), and that the map can be
-the element map alone (`fusion`).
+smoothing, how levels become one map (`level_fusion` of each detector), that the neighbourhood map is not the term of
+the loss (decision 0017), and that the map can be the element map alone (`fusion`).
 """
 
 from __future__ import annotations
@@ -59,9 +60,6 @@ class FclSettings(DetectorSettings):
     snc_temperature: float = Field(default=0.1, gt=0, description="of the softmax over the neighbours' cosines")
     low_weight: float = Field(default=1.0, ge=0, description="of the element loss")
     high_weight: float = Field(default=1.0, ge=0, description="of the neighbourhood loss")
-    neighbourhood_fusion: LevelFusion = Field(
-        default="sum", description="how the levels' neighbourhood maps become one; none of them is bounded"
-    )
     low_quantile: float = Field(default=0.9, ge=0, lt=1, description="of held-out maps")
     high_quantile: float = Field(
         default=0.995, gt=0, le=1, description="of held-out maps; lies quantile_scale above the other"
@@ -85,7 +83,7 @@ def element_map(teacher: Tensor, student: Tensor, distance: ElementDistance) -> 
     return 1 - (teacher * student).sum(1) / norms.clamp(min=MIN_NORM**2).sqrt()
 
 
-def neighbourhood_map(teacher: Tensor, student: Tensor, settings: FclSettings) -> Tensor:
+def neighbourhood_error(teacher: Tensor, student: Tensor, settings: FclSettings) -> Tensor:
     """Squared distance of the contexts over C, plus the divergence of the affinities, as `settings.snc` says.
 
     Args:
@@ -95,18 +93,41 @@ def neighbourhood_map(teacher: Tensor, student: Tensor, settings: FclSettings) -
     Returns:
         (N, H, W), not negative up to rounding.
     """
-    window = settings.snc_window
-    ours, theirs = (
-        log_affinity(relation_code(features, window), settings.snc_temperature) for features in (teacher, student)
-    )
+    ours, theirs = _log_affinities(teacher, student, settings)
     parts = []
     if settings.snc != "relation":
-        pairs = (teacher, ours), (student, theirs)
-        contexts = [context_code(features, code.exp(), window) for features, code in pairs]
-        parts.append(element_map(contexts[0], contexts[1], "squared"))
+        parts.append(element_map(*_contexts((teacher, ours), (student, theirs), settings), "squared"))
     if settings.snc != "context":
-        parts.append((ours.exp() * (ours - theirs)).sum(1))
+        parts.append(_divergence(ours, theirs))
     return sum(parts[1:], parts[0])
+
+
+def neighbourhood_map(teacher: Tensor, student: Tensor, distance: ElementDistance, settings: FclSettings) -> Tensor:
+    """`element_map` of the contexts, or with `relation` the divergence of the affinities; see `neighbourhood_error`."""
+    ours, theirs = _log_affinities(teacher, student, settings)
+    if settings.snc == "relation":
+        return _divergence(ours, theirs)
+    return element_map(*_contexts((teacher, ours), (student, theirs), settings), distance)
+
+
+def _log_affinities(teacher: Tensor, student: Tensor, settings: FclSettings) -> tuple[Tensor, Tensor]:
+    """(N, K, H, W) each."""
+    window, temperature = settings.snc_window, settings.snc_temperature
+    ours, theirs = (log_affinity(relation_code(features, window), temperature) for features in (teacher, student))
+    return ours, theirs
+
+
+def _contexts(
+    teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], settings: FclSettings
+) -> tuple[Tensor, Tensor]:
+    """Of features and their `_log_affinities`: (N, C, H, W) each."""
+    ours, theirs = (context_code(features, code.exp(), settings.snc_window) for features, code in (teacher, student))
+    return ours, theirs
+
+
+def _divergence(teacher: Tensor, student: Tensor) -> Tensor:
+    """KL(π^T ‖ π^S) of `_log_affinities`: (N, H, W)."""
+    return (teacher.exp() * (teacher - student)).sum(1)
 
 
 def consistency_loss(
@@ -124,7 +145,7 @@ def neighbourhood_loss(teacher: Tensor, student: Tensor, settings: FclSettings) 
     """The weighted neighbourhood part of one level, zero with `snc: none`."""
     if settings.snc == "none":
         return torch.zeros((), device=student.device)
-    return settings.high_weight * neighbourhood_map(teacher, student, settings).mean()
+    return settings.high_weight * neighbourhood_error(teacher, student, settings).mean()
 
 
 def consistency_maps(
@@ -136,13 +157,12 @@ def consistency_maps(
 ) -> Tensor:
     """The element map and, unless `snc` is `none`, the neighbourhood map: (N, 1 or 2, 64, 64).
 
-    Levels are brought to 64×64 bilinearly, then multiplied or added, those of the element map as `fusion` says.
+    Levels are brought to 64×64 bilinearly, then multiplied or added, as `fusion` says.
     """
     pairs = [*zip(teacher, student, strict=True)]
     maps = [_fused([element_map(*pair, distance) for pair in pairs], fusion)]
     if settings.snc != "none":
-        neighbourhoods = [neighbourhood_map(*pair, settings) for pair in pairs]
-        maps.append(_fused(neighbourhoods, settings.neighbourhood_fusion))
+        maps.append(_fused([neighbourhood_map(*pair, distance, settings) for pair in pairs], fusion))
     return torch.cat(maps, dim=1)
 
 

@@ -19,6 +19,7 @@ from training.networks.fcl import (
     consistency_maps,
     element_map,
     fuse,
+    neighbourhood_error,
     neighbourhood_map,
 )
 from training.networks.snc import context_code, log_affinity, relation_code
@@ -54,7 +55,7 @@ def test_the_loss_is_the_weighted_sum_over_levels_of_what_is_written(levels: Any
 def test_modes_keep_the_divergence_the_distance_both_or_neither(levels: Any) -> None:
     (teacher, _), (student, _) = levels
     relation, context, both = (
-        neighbourhood_map(teacher, student, configured(snc=mode)) for mode in ("relation", "context", "both")
+        neighbourhood_error(teacher, student, configured(snc=mode)) for mode in ("relation", "context", "both")
     )
     torch.testing.assert_close(relation + context, both)
     assert relation.min() > 0
@@ -62,6 +63,22 @@ def test_modes_keep_the_divergence_the_distance_both_or_neither(levels: Any) -> 
     torch.testing.assert_close(
         consistency_loss([teacher], [student], "squared", configured(snc="none")), F.mse_loss(student, teacher)
     )
+
+
+def test_the_neighbourhood_map_is_the_distance_of_the_contexts_or_the_divergence(levels: Any) -> None:
+    (teacher, _), (student, _) = levels
+    contexts = [
+        context_code(features, log_affinity(relation_code(features, 3), 0.1).exp(), 3)
+        for features in (teacher, student)
+    ]
+    for mode in ("context", "both"):
+        for distance in ("cosine", "squared"):
+            found = neighbourhood_map(teacher, student, distance, configured(snc=mode))
+            torch.testing.assert_close(found, element_map(*contexts, distance))
+    divergence = neighbourhood_error(teacher, student, configured(snc="relation"))
+    torch.testing.assert_close(neighbourhood_map(teacher, student, "cosine", configured(snc="relation")), divergence)
+    # A student whose features are all longer by a factor looks at neighbourhoods as its teacher does.
+    assert neighbourhood_map(teacher, 3 * teacher, "cosine", configured()).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("mode", ["none", "relation", "context", "both"])
@@ -73,21 +90,15 @@ def test_a_student_that_agrees_has_no_loss(mode: str, levels: Any) -> None:
 
 def test_maps_of_levels_are_multiplied_or_added_at_one_size(levels: Any) -> None:
     teacher, student = levels
-    large = [
-        F.interpolate(element_map(*pair, "cosine")[:, None], (64, 64), mode="bilinear", align_corners=True)
-        for pair in zip(teacher, student, strict=True)
-    ]
-    for fusion, expected in (("product", large[0] * large[1]), ("sum", large[0] + large[1])):
-        maps = consistency_maps(teacher, student, "cosine", configured(), fusion)
-        assert maps.shape == (2, 2, 64, 64)
-        torch.testing.assert_close(maps[:, :1], expected)
-    added, multiplied = (
-        consistency_maps(teacher, student, "cosine", configured(neighbourhood_fusion=fusion), "sum")[:, 1]
-        for fusion in ("sum", "product")
+    pairs = [*zip(teacher, student, strict=True)]
+    of_kinds = (
+        [element_map(*pair, "cosine") for pair in pairs],
+        [neighbourhood_map(*pair, "cosine", configured()) for pair in pairs],
     )
-    first = neighbourhood_map(teacher[0], student[0], configured())
-    large = F.interpolate(first[:, None], (64, 64), mode="bilinear", align_corners=True)[:, 0]
-    torch.testing.assert_close(multiplied, large * (added - large), rtol=1e-3, atol=1e-5)
+    kinds = [[F.interpolate(m[:, None], (64, 64), mode="bilinear", align_corners=True) for m in of] for of in of_kinds]
+    for fusion, joined in (("product", torch.mul), ("sum", torch.add)):
+        maps = consistency_maps(teacher, student, "cosine", configured(), fusion)
+        torch.testing.assert_close(maps, torch.cat([joined(*of) for of in kinds], dim=1))
     assert consistency_maps(teacher, student, "cosine", configured(snc="none"), "sum").shape == (2, 1, 64, 64)
 
 

@@ -147,7 +147,10 @@ def test_a_student_without_neighbourhoods_needs_no_held_out_parts(tiny_backbone:
 
 def test_the_settings_of_every_base_are_the_same_but_for_its_own() -> None:
     fields = {name: set(kind.model_fields) - set(FclSettings.model_fields) for name, kind in BASES.items()}
-    assert fields == {"stfpm": {"level_fusion"}, "reverse": {"level_fusion", "blocks", "embedding_ratio"}}
+    assert fields == {
+        "stfpm": {"level_fusion", "student_colours"},
+        "reverse": {"level_fusion", "blocks", "embedding_ratio"},
+    }
 
 
 BASES = {"stfpm": StfpmSettings, "reverse": ReverseDistillationSettings}
