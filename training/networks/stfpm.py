@@ -6,9 +6,9 @@ With SNC it is a base of a reconstruction of Li & Hu, IEEE TIM 2024, where the p
 From the paper: ResNet-18, ½‖t̂ − ŝ‖² = 1 − cos per position, the levels' maps multiplied (`level_fusion`), and with the
 configuration `paper` stochastic gradient descent with momentum, 100 epochs of batches of 32. Decisions of ours: maps
 are multiplied at 64×64 and then upsampled, instead of the reverse; the Gaussian of all detectors of this project
-smooths them; the usual recipe is a shorter one; the student sees the image in the product's own mean colour and
-deviation (`student_colours`). Zero padding is then no edge to it: of parts whose brightness ImageNet's mean is not, a
-student otherwise sees the border many times stronger than anything inside, and never gets it right (decision 0016).
+smooths them; the usual recipe is a shorter one; and the student sees each image with its own mean colour and deviation
+taken out (`student_colours`): neither brighter light nor zero padding is then anything that it could take for a defect
+(decision 0016).
 """
 
 from __future__ import annotations
@@ -16,21 +16,19 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Literal, get_args
 
-import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from edge.frame import Image
-from training.image_sets import evenly
 from training.networks.backbones import Backbone, BackboneName, build_backbone
 from training.networks.fcl import ABLATIONS, FclSettings, LevelFusion, fuse
 from training.networks.fcl_pyramid import Levels, PyramidPair
-from training.networks.features import MAX_STATISTICS_IMAGES, channel_statistics
 from training.networks.trainable import Bool, Change, Kind
 
-StudentColours = Literal["product", "imagenet"]
-MIN_DEVIATION = 0.02
-"""About one grey level: parts of one colour alone are not blown up."""
+StudentColours = Literal["image", "imagenet"]
+POOL = 16
+MIN_VARIANCE = 4e-4
+"""Of about one grey level: parts of one colour alone are not blown up."""
 
 
 class StfpmSettings(FclSettings):
@@ -39,7 +37,7 @@ class StfpmSettings(FclSettings):
     preset: Literal["standard"] = "standard"
     level_fusion: LevelFusion = Field(default="product", description="how the maps of layers 1–3 become one")
     student_colours: StudentColours = Field(
-        default="product", description="what the student's image is normalised with; the paper's is imagenet"
+        default="image", description="what the student's image is normalised with; the paper's is imagenet"
     )
 
 
@@ -48,50 +46,36 @@ class StfpmStudent(nn.Module):
 
     Args:
         name: which one.
-
-    Attributes:
-        mean, deviation: float32 (3, 1, 1), of the image's normalised channels; 0 and 1 until they are filled.
+        colours: what it is told of them.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, name: BackboneName) -> None:
+    def __init__(self, name: BackboneName, colours: StudentColours) -> None:
         super().__init__()
         self.network = build_backbone(name)
         self.apply(init_convolution)
-        self.register_buffer("mean", torch.zeros(3, 1, 1))
-        self.register_buffer("deviation", torch.ones(3, 1, 1))
+        self.colours = colours
 
     def forward(self, pixels: Tensor, _teacher: Levels) -> Levels:
-        """Normalised RGB (N, 3, H, W) → layers 1–3."""
-        levels: Levels = self.network((pixels - self.mean) / self.deviation)[1:]
+        """Normalised RGB (N, 3, H, W), with `image` square and a multiple of 16 pixels → layers 1–3."""
+        levels: Levels = self.network(pixels if self.colours == "imagenet" else standardised(pixels))[1:]
         return levels
 
 
-class StfpmPair(PyramidPair):
-    """Teacher and student, who is told the product's colours.
+def standardised(pixels: Tensor) -> Tensor:
+    """Each channel of each image with mean 0 and deviation 1, or a little less if it hardly varies: (N, C, H, W)."""
+    centred = pixels - _mean(pixels)
+    return centred / _mean(centred.square()).clamp(min=MIN_VARIANCE).sqrt()
 
-    Args:
-        backbone: the teacher.
-        settings: of student and maps.
-        ignored: see `Trainable`.
-    """
 
-    student: StfpmStudent
+def _mean(pixels: Tensor) -> Tensor:
+    """(N, C, 1, 1); by blocks, for a sum of all pixels is too much for half precision."""
+    return F.avg_pool2d(F.avg_pool2d(pixels, POOL), pixels.shape[-1] // POOL)
 
-    def __init__(self, backbone: Backbone, settings: StfpmSettings, ignored: Bool | None) -> None:
-        super().__init__(backbone, StfpmStudent(settings.backbone), settings, settings.level_fusion, ignored)
-        self.told = settings.student_colours == "product"
 
-    def prepare(self, images: Image) -> None:
-        """Take the colours of at most 64 of the images."""
-        if not self.told:
-            return
-        chosen = torch.from_numpy(images[evenly(len(images), MAX_STATISTICS_IMAGES)])
-        mean, deviation = channel_statistics(self.pixels(image.to(self.device)) for image in torch.split(chosen, 1))
-        self.student.mean.copy_(mean.view(-1, 1, 1))
-        self.student.deviation.copy_(deviation.clamp(min=MIN_DEVIATION).view(-1, 1, 1))
+def stfpm(backbone: Backbone, settings: StfpmSettings, ignored: Bool | None) -> PyramidPair:
+    """An untrained pair; `backbone` is of the kind that the settings name."""
+    student = StfpmStudent(settings.backbone, settings.student_colours)
+    return PyramidPair(backbone, student, settings, settings.level_fusion, ignored)
 
 
 def init_convolution(module: nn.Module) -> None:
@@ -129,7 +113,7 @@ QUICK = MappingProxyType(
 KIND = Kind(
     "STFPM",
     StfpmSettings,
-    StfpmPair,
+    stfpm,
     fuse,
     recipes={"standard": QUICK},
     named={"paper": _PAPER},

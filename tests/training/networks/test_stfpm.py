@@ -1,65 +1,55 @@
-"""What STFPM's student sees of a product's colours."""
+"""What STFPM's student sees of an image's colours."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
+from torch import Tensor
 
 from training.networks.backbones import build_backbone
-from training.networks.stfpm import StfpmPair, StfpmSettings
+from training.networks.stfpm import StfpmSettings, standardised, stfpm
 
 
-def pair(**fields: object) -> StfpmPair:
-    torch.manual_seed(0)
-    return StfpmPair(build_backbone("resnet18"), StfpmSettings.model_validate({"snc": "none", **fields}), None)
-
-
-def seen(trained: StfpmPair, images: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """What the student's first layer is given."""
-    caught: list[torch.Tensor] = []
-    hook = trained.student.network.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
-    trained.student(trained.pixels(torch.from_numpy(images)), ())
-    hook.remove()
-    return caught[0].detach()
-
-
-def bright_parts() -> npt.NDArray[np.uint8]:
+@pytest.fixture
+def pixels() -> Tensor:
     rng = np.random.default_rng(1)
-    return rng.normal((220, 180, 90), (5, 3, 8), size=(70, 64, 64, 3)).clip(0, 255).astype(np.uint8)
+    values = rng.normal((1.5, -0.2, 0.4), (0.1, 0.05, 0.5), size=(2, 64, 64, 3))
+    return torch.from_numpy(values.astype(np.float32)).permute(0, 3, 1, 2)
 
 
-def test_padding_is_the_products_mean_colour() -> None:
-    trained = pair()
-    images = bright_parts()
-    trained.prepare(images)
-    shown = seen(trained, images[:4])
-    assert shown.mean((0, 2, 3)).abs().max() < 0.05
-    torch.testing.assert_close(shown.std((0, 2, 3)), torch.ones(3), atol=0.05, rtol=0)
+def test_padding_is_an_images_own_mean(pixels: Tensor) -> None:
+    seen = standardised(pixels)
+    torch.testing.assert_close(seen.mean((2, 3)), torch.zeros(2, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(seen.std((2, 3), correction=0), torch.ones(2, 3), atol=1e-4, rtol=0)
 
 
-def test_the_papers_student_sees_imagenets_colours() -> None:
-    trained = pair(student_colours="imagenet")
-    images = bright_parts()
-    trained.prepare(images)
-    assert torch.equal(seen(trained, images[:4]), trained.pixels(torch.from_numpy(images[:4])))
+def test_brighter_light_is_nothing_new_to_the_student(pixels: Tensor) -> None:
+    torch.manual_seed(0)
+    pair = stfpm(build_backbone("resnet18"), StfpmSettings(snc="none"), None).eval()
+    brighter = 1.2 * pixels + 0.3
+    with torch.no_grad():
+        for level, of_brighter in zip(pair.student(pixels, ()), pair.student(brighter, ()), strict=True):
+            torch.testing.assert_close(of_brighter, level, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("value", [0, 128])
-def test_parts_of_one_colour(value: int) -> None:
-    trained = pair()
-    images = np.full((2, 64, 64, 3), value, np.uint8)
-    trained.prepare(images)
-    assert seen(trained, images).abs().max() < 1e-3
-    # A grey level more is not blown up either.
-    assert seen(trained, images + 1).abs().max() < 2
+def test_the_papers_student_sees_what_its_teacher_sees(pixels: Tensor) -> None:
+    torch.manual_seed(0)
+    pair = stfpm(build_backbone("resnet18"), StfpmSettings(snc="none", student_colours="imagenet"), None).eval()
+    with torch.no_grad():
+        levels = pair.student.network(pixels)[1:]
+        assert all(torch.equal(*both) for both in zip(pair.student(pixels, ()), levels, strict=True))
 
 
-def test_colours_are_kept_with_the_weights() -> None:
-    trained = pair()
-    trained.prepare(bright_parts())
-    again = pair()
-    again.load_state_dict(trained.state_dict())
-    assert torch.equal(again.student.mean, trained.student.mean)
-    assert torch.equal(again.student.deviation, trained.student.deviation)
+def test_one_colour_alone_is_not_blown_up() -> None:
+    flat = torch.full((1, 3, 64, 64), 2.0)
+    assert standardised(flat).abs().max() < 1e-3
+    grey_level = 1 / 255 / 0.225
+    speck = flat.clone()
+    speck[..., :32] += grey_level
+    assert standardised(speck).abs().max() <= 1
+
+
+def test_half_precision_has_no_sum_that_is_too_large(pixels: Tensor) -> None:
+    large = pixels.repeat(1, 1, 4, 4)
+    torch.testing.assert_close(standardised(large.half()).float(), standardised(large), rtol=0.02, atol=0.05)
