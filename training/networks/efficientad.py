@@ -112,7 +112,7 @@ class EfficientAd(Trainable):
         with full_precision(images):
             hard_share = 0.0 if generator is None else self.settings.hard_share
             loss = self.settings.low_weight * hard_feature_loss(encoded[0], student, hard_share)
-            loss = loss + neighbourhood_loss(encoded[0], student, self.settings)
+            loss = loss + neighbourhood_loss(encoded[0], student, "squared", self.settings)
             loss = loss + element_map(described, rebuilt, "squared").mean()
             loss = loss + element_map(rebuilt, second, "squared").mean()
         if generator is not None and self.settings.penalty_weight:

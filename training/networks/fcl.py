@@ -4,18 +4,17 @@ A reconstruction of Li & Hu, IEEE TIM 2024, where the paper's text was not avail
 T, student features S and their SNC codes π and z (`training.networks.snc`),
 
     element        L_el = mean(1 − cos(T, S)), or the mean squared error for patch-description networks
-    neighbourhood  L_nb = mean ‖z^T − z^S‖² / C + mean KL(π^T ‖ π^S)
+    neighbourhood  L_nb = L_el of the contexts z^T and z^S + mean KL(π^T ‖ π^S)
     loss           Σ over levels (w_low · L_el + w_high · L_nb).
 
 `snc` leaves parts of L_nb out: `relation` keeps the divergence, `context` the distance, `none` neither. At inference
-there is an element map, 1 − cos(T, S) or the squared error per position, and a neighbourhood map, the same of the
-contexts z^T and z^S, or with `relation` the divergence; each is normalised by quantiles of maps of held-out good parts
-and both are averaged.
+L_el per position is an element map, and L_nb's first term that is left a neighbourhood map; each is normalised by
+quantiles of maps of held-out good parts and both are averaged.
 
-Decisions of ours: weights of 1 and 1 (`low_weight`, `high_weight`), the normalisation, which is EfficientAD's
-(`low_quantile`, `high_quantile`, `quantile_scale`), whose quantiles are taken at 64×64 before upsampling and
-smoothing, how levels become one map (`level_fusion` of each detector), that the neighbourhood map is not the term of
-the loss (decision 0017), and that the map can be the element map alone (`fusion`).
+Decisions of ours: weights of 1 and 1 (`low_weight`, `high_weight`), the distance of the contexts and what the map of
+neighbourhoods is (decision 0017), the normalisation, which is EfficientAD's (`low_quantile`, `high_quantile`,
+`quantile_scale`), whose quantiles are taken at 64×64 before upsampling and smoothing, how levels become one map
+(`level_fusion` of each detector), and that the map can be the element map alone (`fusion`).
 """
 
 from __future__ import annotations
@@ -83,51 +82,28 @@ def element_map(teacher: Tensor, student: Tensor, distance: ElementDistance) -> 
     return 1 - (teacher * student).sum(1) / norms.clamp(min=MIN_NORM**2).sqrt()
 
 
-def neighbourhood_error(teacher: Tensor, student: Tensor, settings: FclSettings) -> Tensor:
-    """Squared distance of the contexts over C, plus the divergence of the affinities, as `settings.snc` says.
+def neighbourhood_terms(
+    teacher: Tensor, student: Tensor, distance: ElementDistance, settings: FclSettings
+) -> list[Tensor]:
+    """`element_map` of the contexts, then the divergence of the affinities; one alone, as `settings.snc` says.
 
     Args:
         teacher, student: (N, C, H, W).
+        distance: of the contexts.
         settings: `snc` any but `none`.
 
     Returns:
-        (N, H, W), not negative up to rounding.
+        (N, H, W) each, not negative up to rounding.
     """
-    ours, theirs = _log_affinities(teacher, student, settings)
-    parts = []
+    window, both = settings.snc_window, (teacher, student)
+    ours, theirs = (log_affinity(relation_code(features, window), settings.snc_temperature) for features in both)
+    terms = []
     if settings.snc != "relation":
-        parts.append(element_map(*_contexts((teacher, ours), (student, theirs), settings), "squared"))
+        contexts = [context_code(f, code.exp(), window) for f, code in zip(both, (ours, theirs), strict=True)]
+        terms.append(element_map(contexts[0], contexts[1], distance))
     if settings.snc != "context":
-        parts.append(_divergence(ours, theirs))
-    return sum(parts[1:], parts[0])
-
-
-def neighbourhood_map(teacher: Tensor, student: Tensor, distance: ElementDistance, settings: FclSettings) -> Tensor:
-    """`element_map` of the contexts, or with `relation` the divergence of the affinities; see `neighbourhood_error`."""
-    ours, theirs = _log_affinities(teacher, student, settings)
-    if settings.snc == "relation":
-        return _divergence(ours, theirs)
-    return element_map(*_contexts((teacher, ours), (student, theirs), settings), distance)
-
-
-def _log_affinities(teacher: Tensor, student: Tensor, settings: FclSettings) -> tuple[Tensor, Tensor]:
-    """(N, K, H, W) each."""
-    window, temperature = settings.snc_window, settings.snc_temperature
-    ours, theirs = (log_affinity(relation_code(features, window), temperature) for features in (teacher, student))
-    return ours, theirs
-
-
-def _contexts(
-    teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], settings: FclSettings
-) -> tuple[Tensor, Tensor]:
-    """Of features and their `_log_affinities`: (N, C, H, W) each."""
-    ours, theirs = (context_code(features, code.exp(), settings.snc_window) for features, code in (teacher, student))
-    return ours, theirs
-
-
-def _divergence(teacher: Tensor, student: Tensor) -> Tensor:
-    """KL(π^T ‖ π^S) of `_log_affinities`: (N, H, W)."""
-    return (teacher.exp() * (teacher - student)).sum(1)
+        terms.append((ours.exp() * (ours - theirs)).sum(1))
+    return terms
 
 
 def consistency_loss(
@@ -137,15 +113,16 @@ def consistency_loss(
     loss = torch.zeros((), device=student[0].device)
     for ours, theirs in zip(teacher, student, strict=True):
         loss = loss + settings.low_weight * element_map(ours, theirs, distance).mean()
-        loss = loss + neighbourhood_loss(ours, theirs, settings)
+        loss = loss + neighbourhood_loss(ours, theirs, distance, settings)
     return loss
 
 
-def neighbourhood_loss(teacher: Tensor, student: Tensor, settings: FclSettings) -> Tensor:
+def neighbourhood_loss(teacher: Tensor, student: Tensor, distance: ElementDistance, settings: FclSettings) -> Tensor:
     """The weighted neighbourhood part of one level, zero with `snc: none`."""
     if settings.snc == "none":
         return torch.zeros((), device=student.device)
-    return settings.high_weight * neighbourhood_error(teacher, student, settings).mean()
+    terms = neighbourhood_terms(teacher, student, distance, settings)
+    return settings.high_weight * sum(terms[1:], terms[0]).mean()
 
 
 def consistency_maps(
@@ -162,7 +139,7 @@ def consistency_maps(
     pairs = [*zip(teacher, student, strict=True)]
     maps = [_fused([element_map(*pair, distance) for pair in pairs], fusion)]
     if settings.snc != "none":
-        maps.append(_fused([neighbourhood_map(*pair, distance, settings) for pair in pairs], fusion))
+        maps.append(_fused([neighbourhood_terms(*pair, distance, settings)[0] for pair in pairs], fusion))
     return torch.cat(maps, dim=1)
 
 

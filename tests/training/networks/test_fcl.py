@@ -19,8 +19,7 @@ from training.networks.fcl import (
     consistency_maps,
     element_map,
     fuse,
-    neighbourhood_error,
-    neighbourhood_map,
+    neighbourhood_terms,
 )
 from training.networks.snc import context_code, log_affinity, relation_code
 from training.networks.stfpm import StfpmSettings
@@ -46,7 +45,7 @@ def test_the_loss_is_the_weighted_sum_over_levels_of_what_is_written(levels: Any
         log_t, log_s = (log_affinity(relation_code(features, 3), 0.1) for features in (ours, theirs))
         context_t, context_s = context_code(ours, log_t.exp(), 3), context_code(theirs, log_s.exp(), 3)
         divergence = F.kl_div(log_s, log_t, log_target=True, reduction="sum") / log_t[:, 0].numel()
-        high = F.mse_loss(context_s, context_t) + divergence
+        high = (1 - F.cosine_similarity(context_s, context_t, dim=1)).mean() + divergence
         expected += 2 * (1 - F.cosine_similarity(ours, theirs, dim=1)).mean() + 3 * high
     settings = configured(low_weight=2, high_weight=3)
     torch.testing.assert_close(consistency_loss(teacher, student, "cosine", settings), expected)
@@ -54,31 +53,26 @@ def test_the_loss_is_the_weighted_sum_over_levels_of_what_is_written(levels: Any
 
 def test_modes_keep_the_divergence_the_distance_both_or_neither(levels: Any) -> None:
     (teacher, _), (student, _) = levels
-    relation, context, both = (
-        neighbourhood_error(teacher, student, configured(snc=mode)) for mode in ("relation", "context", "both")
-    )
-    torch.testing.assert_close(relation + context, both)
-    assert relation.min() > 0
-    assert context.min() > 0
+    for distance in ("cosine", "squared"):
+        (relation,), (context,), both = (
+            neighbourhood_terms(teacher, student, distance, configured(snc=mode))
+            for mode in ("relation", "context", "both")
+        )
+        torch.testing.assert_close(both, [context, relation])
+        assert relation.min() > 0
+        assert context.min() > 0
     torch.testing.assert_close(
         consistency_loss([teacher], [student], "squared", configured(snc="none")), F.mse_loss(student, teacher)
     )
 
 
-def test_the_neighbourhood_map_is_the_distance_of_the_contexts_or_the_divergence(levels: Any) -> None:
-    (teacher, _), (student, _) = levels
-    contexts = [
-        context_code(features, log_affinity(relation_code(features, 3), 0.1).exp(), 3)
-        for features in (teacher, student)
-    ]
-    for mode in ("context", "both"):
-        for distance in ("cosine", "squared"):
-            found = neighbourhood_map(teacher, student, distance, configured(snc=mode))
-            torch.testing.assert_close(found, element_map(*contexts, distance))
-    divergence = neighbourhood_error(teacher, student, configured(snc="relation"))
-    torch.testing.assert_close(neighbourhood_map(teacher, student, "cosine", configured(snc="relation")), divergence)
-    # A student whose features are all longer by a factor looks at neighbourhoods as its teacher does.
-    assert neighbourhood_map(teacher, 3 * teacher, "cosine", configured()).abs().max() < 1e-5
+def test_contexts_have_a_direction_and_a_length(levels: Any) -> None:
+    (teacher, _), _ = levels
+    longer = 3 * teacher
+    assert neighbourhood_terms(teacher, longer, "cosine", configured(snc="context"))[0].abs().max() < 1e-5
+    code = log_affinity(relation_code(teacher, 3), 0.1).exp()
+    expected = (2 * context_code(teacher, code, 3)).square().mean(1)
+    torch.testing.assert_close(neighbourhood_terms(teacher, longer, "squared", configured())[0], expected)
 
 
 @pytest.mark.parametrize("mode", ["none", "relation", "context", "both"])
@@ -93,7 +87,7 @@ def test_maps_of_levels_are_multiplied_or_added_at_one_size(levels: Any) -> None
     pairs = [*zip(teacher, student, strict=True)]
     of_kinds = (
         [element_map(*pair, "cosine") for pair in pairs],
-        [neighbourhood_map(*pair, "cosine", configured()) for pair in pairs],
+        [neighbourhood_terms(*pair, "cosine", configured())[0] for pair in pairs],
     )
     kinds = [[F.interpolate(m[:, None], (64, 64), mode="bilinear", align_corners=True) for m in of] for of in of_kinds]
     for fusion, joined in (("product", torch.mul), ("sum", torch.add)):
