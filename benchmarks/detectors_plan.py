@@ -35,13 +35,13 @@ class Variant:
 # Cheap ones first.
 VARIANTS: Mapping[str, Variant] = {
     "stfpm": Variant("stfpm", ("--snc", "none")),
-    "stfpm" + SNC: Variant("stfpm", ("--snc", "both")),
+    "stfpm" + SNC: Variant("stfpm", ("--snc", "relation")),
     "tfanet": Variant("tfanet"),
     "mfrnet": Variant("mfrnet"),
     "reverse_distillation": Variant("reverse_distillation", ("--snc", "none")),
-    "reverse_distillation" + SNC: Variant("reverse_distillation", ("--snc", "both")),
+    "reverse_distillation" + SNC: Variant("reverse_distillation", ("--snc", "relation")),
     "efficientad": Variant("efficientad", ("--snc", "none")),
-    "efficientad" + SNC: Variant("efficientad", ("--snc", "both")),
+    "efficientad" + SNC: Variant("efficientad", ("--snc", "relation")),
 }
 
 

@@ -1,20 +1,22 @@
 """Feature consistency (FCL) of a teacher and a student: element by element, and neighbourhood by neighbourhood.
 
 A reconstruction of Li & Hu, IEEE TIM 2024, where the paper's text was not available. Per level, with teacher features
-T, student features S and their SNC codes π and z (`training.networks.snc`),
+T, student features S and their SNC codes r and z (`training.networks.snc`),
 
     element        L_el = mean(1 − cos(T, S)), or the mean squared error for patch-description networks
-    neighbourhood  L_nb = L_el of the contexts z^T and z^S + mean KL(π^T ‖ π^S)
+    neighbourhood  L_nb = mean (r^T − r^S)² + L_el of the contexts z^T and z^S
     loss           Σ over levels (w_low · L_el + w_high · L_nb).
 
-`snc` leaves parts of L_nb out: `relation` keeps the divergence, `context` the distance, `none` neither. At inference
-L_el per position is an element map, and L_nb's first term that is left a neighbourhood map; each is normalised by
-quantiles of maps of held-out good parts and both are averaged.
+`snc` tells which parts of L_nb there are: `relation` is the first, `context` the second, `both` their sum, `none`
+neither. At inference L_el per position is an element map. A neighbourhood map tells how much less an element is like
+its neighbours than the student says (`relation_deficit`), or with `context` how far the contexts are apart; each is
+normalised by quantiles of maps of held-out good parts and both are averaged.
 
-Decisions of ours: weights of 1 and 1 (`low_weight`, `high_weight`), the distance of the contexts and what the map of
-neighbourhoods is (decision 0017), the normalisation, which is EfficientAD's (`low_quantile`, `high_quantile`,
-`quantile_scale`), whose quantiles are taken at 64×64 before upsampling and smoothing, how levels become one map
-(`level_fusion` of each detector), and that the map can be the element map alone (`fusion`).
+Decisions of ours: that relations are compared themselves and alone, and what the map of neighbourhoods is (decision
+0017), weights of 1 and 1 (`low_weight`, `high_weight`), that neighbours are equally far away on the part at every level
+(`snc_reach`), the normalisation, which is EfficientAD's (`low_quantile`, `high_quantile`, `quantile_scale`), whose
+quantiles are taken at 64×64 before upsampling and smoothing, how levels become one map (`level_fusion` of each
+detector), and that the map can be the element map alone (`fusion`).
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from torch import Tensor, nn
 from edge.errors import TfanetEdgeError
 from edge.frame import Image
 from training.networks.features import FEATURE_SIZE
-from training.networks.snc import MIN_NORM, context_code, log_affinity, relation_code
+from training.networks.snc import MIN_NORM, context_code, relation_code
 from training.networks.trainable import Change, DetectorSettings, Maps
 
 ElementDistance = Literal["cosine", "squared"]
@@ -39,9 +41,12 @@ LevelFusion = Literal["product", "sum"]
 FclFusion = Literal["mean", "element"]
 SncMode = Literal["none", "relation", "context", "both"]
 _CHUNK = 8
+MIN_DEFICIT = 1e-4
+"""Where levels are multiplied, a zero of one would hide what the others see."""
 ABLATIONS = (
     *(Change("codes compared", mode, {"snc": mode}) for mode in get_args(SncMode)),
-    *(Change("neighbourhood", f"{edge} × {edge}", {"snc_window": edge}) for edge in (3, 5, 7)),
+    *(Change("neighbourhood", f"{edge} × {edge}", {"snc_window": edge}) for edge in (3, 5)),
+    *(Change("distance of neighbours", f"{reach} of 64", {"snc_reach": reach}) for reach in (1, 2, 4, 8)),
     *(Change("temperature", str(value), {"snc_temperature": value}) for value in (0.05, 0.1, 0.5)),
     *(
         Change("element : neighbourhood loss", f"{low:g} : {high:g}", {"low_weight": low, "high_weight": high})
@@ -54,9 +59,12 @@ class FclSettings(DetectorSettings):
     """What is compared, and how its maps become one."""
 
     fusion: FclFusion = Field(default="mean", description="mean of the normalised maps, or the element map alone")
-    snc: SncMode = Field(default="both", description="which codes of neighbourhoods are compared")
+    snc: SncMode = Field(default="relation", description="which codes of neighbourhoods are compared")
     snc_window: int = Field(default=3, ge=3, le=15, description="edge of a neighbourhood in elements, odd")
-    snc_temperature: float = Field(default=0.1, gt=0, description="of the softmax over the neighbours' cosines")
+    snc_reach: int = Field(
+        default=4, ge=1, le=16, description="from one neighbour to the next, in elements of a level of 64×64"
+    )
+    snc_temperature: float = Field(default=0.1, gt=0, description="of the softmax that weighs a context's neighbours")
     low_weight: float = Field(default=1.0, ge=0, description="of the element loss")
     high_weight: float = Field(default=1.0, ge=0, description="of the neighbourhood loss")
     low_quantile: float = Field(default=0.9, ge=0, lt=1, description="of held-out maps")
@@ -82,28 +90,20 @@ def element_map(teacher: Tensor, student: Tensor, distance: ElementDistance) -> 
     return 1 - (teacher * student).sum(1) / norms.clamp(min=MIN_NORM**2).sqrt()
 
 
-def neighbourhood_terms(
-    teacher: Tensor, student: Tensor, distance: ElementDistance, settings: FclSettings
-) -> list[Tensor]:
-    """`element_map` of the contexts, then the divergence of the affinities; one alone, as `settings.snc` says.
+def relation_deficit(teacher: Tensor, student: Tensor) -> Tensor:
+    """How much less an element is like its neighbours than the student says.
+
+    Of two opposite neighbours the smaller deficit counts: an element beside a defect has one in it, one of a defect has
+    both outside or none.
 
     Args:
-        teacher, student: (N, C, H, W).
-        distance: of the contexts.
-        settings: `snc` any but `none`.
+        teacher, student: relation codes, (N, K, H, W), the second half opposite to the first.
 
     Returns:
-        (N, H, W) each, not negative up to rounding.
+        Mean over the pairs, 1e-4 to 2: (N, H, W).
     """
-    window, both = settings.snc_window, (teacher, student)
-    ours, theirs = (log_affinity(relation_code(features, window), settings.snc_temperature) for features in both)
-    terms = []
-    if settings.snc != "relation":
-        contexts = [context_code(f, code.exp(), window) for f, code in zip(both, (ours, theirs), strict=True)]
-        terms.append(element_map(contexts[0], contexts[1], distance))
-    if settings.snc != "context":
-        terms.append((ours.exp() * (ours - theirs)).sum(1))
-    return terms
+    deficit, half = student - teacher, teacher.shape[1] // 2
+    return torch.minimum(deficit[:, :half], deficit[:, half:]).clamp(min=MIN_DEFICIT).mean(1)
 
 
 def consistency_loss(
@@ -119,10 +119,41 @@ def consistency_loss(
 
 def neighbourhood_loss(teacher: Tensor, student: Tensor, distance: ElementDistance, settings: FclSettings) -> Tensor:
     """The weighted neighbourhood part of one level, zero with `snc: none`."""
+    loss = torch.zeros((), device=student.device)
     if settings.snc == "none":
-        return torch.zeros((), device=student.device)
-    terms = neighbourhood_terms(teacher, student, distance, settings)
-    return settings.high_weight * sum(terms[1:], terms[0]).mean()
+        return loss
+    codes = _relations(teacher, student, settings)
+    if settings.snc != "context":
+        loss = loss + (codes[0] - codes[1]).square().mean()
+    if settings.snc != "relation":
+        loss = loss + _context_distance((teacher, student), codes, distance, settings).mean()
+    return settings.high_weight * loss
+
+
+def neighbourhood_map(teacher: Tensor, student: Tensor, distance: ElementDistance, settings: FclSettings) -> Tensor:
+    """The deficit of relations or, with `snc: context`, the distance of the contexts: (N, C, H, W) each → (N, H, W)."""
+    codes = _relations(teacher, student, settings)
+    if settings.snc == "context":
+        return _context_distance((teacher, student), codes, distance, settings)
+    return relation_deficit(*codes)
+
+
+def _relations(teacher: Tensor, student: Tensor, settings: FclSettings) -> tuple[Tensor, Tensor]:
+    spacing = _spacing(teacher, settings)
+    return relation_code(teacher, settings.snc_window, spacing), relation_code(student, settings.snc_window, spacing)
+
+
+def _context_distance(
+    pair: tuple[Tensor, Tensor], codes: tuple[Tensor, Tensor], distance: ElementDistance, settings: FclSettings
+) -> Tensor:
+    """`element_map` of the context codes of teacher and student."""
+    window, spacing, temperature = settings.snc_window, _spacing(pair[0], settings), settings.snc_temperature
+    ours, theirs = (context_code(f, code, window, spacing, temperature) for f, code in zip(pair, codes, strict=True))
+    return element_map(ours, theirs, distance)
+
+
+def _spacing(level: Tensor, settings: FclSettings) -> int:
+    return max(1, settings.snc_reach * level.shape[-1] // FEATURE_SIZE)
 
 
 def consistency_maps(
@@ -139,7 +170,7 @@ def consistency_maps(
     pairs = [*zip(teacher, student, strict=True)]
     maps = [_fused([element_map(*pair, distance) for pair in pairs], fusion)]
     if settings.snc != "none":
-        maps.append(_fused([neighbourhood_terms(*pair, distance, settings)[0] for pair in pairs], fusion))
+        maps.append(_fused([neighbourhood_map(*pair, distance, settings) for pair in pairs], fusion))
     return torch.cat(maps, dim=1)
 
 
