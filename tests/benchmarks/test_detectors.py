@@ -47,7 +47,7 @@ def test_first_seed_of_all_comes_first_and_cheap_detectors_before_dear_ones(dete
     assert [plan.seed for plan in plans] == [4] * 6 + [5] * 6
     by_name = {plan.variant: plan for plan in plans}
     assert by_name["stfpm"].epochs == by_name["stfpm+snc"].epochs == 10
-    assert by_name["stfpm+snc"].options == ("--detector", "stfpm", "--epochs", "10", "--snc", "both")
+    assert by_name["stfpm+snc"].options == ("--detector", "stfpm", "--epochs", "10", "--snc", "relation")
     assert by_name["efficientad"].options[-2:] == ("--teacher-steps", "100")
 
 

@@ -93,8 +93,8 @@ def element_map(teacher: Tensor, student: Tensor, distance: ElementDistance) -> 
 def relation_deficit(teacher: Tensor, student: Tensor) -> Tensor:
     """How much less an element is like its neighbours than the student says.
 
-    Of two opposite neighbours the smaller deficit counts: an element beside a defect has one in it, one of a defect has
-    both outside or none.
+    Of two opposite neighbours the smaller deficit counts: what lies beside a defect has one of them in it, what is part
+    of a small one has both outside.
 
     Args:
         teacher, student: relation codes, (N, K, H, W), the second half opposite to the first.
@@ -103,7 +103,8 @@ def relation_deficit(teacher: Tensor, student: Tensor) -> Tensor:
         Mean over the pairs, 1e-4 to 2: (N, H, W).
     """
     deficit, half = student - teacher, teacher.shape[1] // 2
-    return torch.minimum(deficit[:, :half], deficit[:, half:]).clamp(min=MIN_DEFICIT).mean(1)
+    # Not mean(1): the exporter's ReduceMean has no equal in opset 17.
+    return torch.minimum(deficit[:, :half], deficit[:, half:]).clamp(min=MIN_DEFICIT).sum(1) / half
 
 
 def consistency_loss(

@@ -19,9 +19,11 @@ from training.networks.fcl import (
     consistency_maps,
     element_map,
     fuse,
-    neighbourhood_terms,
+    neighbourhood_loss,
+    neighbourhood_map,
+    relation_deficit,
 )
-from training.networks.snc import context_code, log_affinity, relation_code
+from training.networks.snc import context_code, relation_code
 from training.networks.stfpm import StfpmSettings
 
 
@@ -38,29 +40,32 @@ def levels() -> tuple[list[Tensor], list[Tensor]]:
     return teacher, student
 
 
+def codes(features: Tensor, spacing: int) -> tuple[Tensor, Tensor]:
+    relations = relation_code(features, 3, spacing)
+    return relations, context_code(features, relations, 3, spacing, 0.1)
+
+
 def test_the_loss_is_the_weighted_sum_over_levels_of_what_is_written(levels: Any) -> None:
     teacher, student = levels
     expected = torch.zeros(())
-    for ours, theirs in zip(teacher, student, strict=True):
-        log_t, log_s = (log_affinity(relation_code(features, 3), 0.1) for features in (ours, theirs))
-        context_t, context_s = context_code(ours, log_t.exp(), 3), context_code(theirs, log_s.exp(), 3)
-        divergence = F.kl_div(log_s, log_t, log_target=True, reduction="sum") / log_t[:, 0].numel()
-        high = (1 - F.cosine_similarity(context_s, context_t, dim=1)).mean() + divergence
+    for ours, theirs, spacing in zip(teacher, student, (2, 1), strict=True):
+        (relations_t, context_t), (relations_s, context_s) = (codes(features, spacing) for features in (ours, theirs))
+        high = (1 - F.cosine_similarity(context_s, context_t, dim=1)).mean() + F.mse_loss(relations_s, relations_t)
         expected += 2 * (1 - F.cosine_similarity(ours, theirs, dim=1)).mean() + 3 * high
-    settings = configured(low_weight=2, high_weight=3)
+    settings = configured(snc="both", snc_reach=8, low_weight=2, high_weight=3)
     torch.testing.assert_close(consistency_loss(teacher, student, "cosine", settings), expected)
 
 
-def test_modes_keep_the_divergence_the_distance_both_or_neither(levels: Any) -> None:
+def test_modes_compare_relations_contexts_both_or_neither(levels: Any) -> None:
     (teacher, _), (student, _) = levels
     for distance in ("cosine", "squared"):
-        (relation,), (context,), both = (
-            neighbourhood_terms(teacher, student, distance, configured(snc=mode))
+        relation, context, both = (
+            neighbourhood_loss(teacher, student, distance, configured(snc=mode))
             for mode in ("relation", "context", "both")
         )
-        torch.testing.assert_close(both, [context, relation])
-        assert relation.min() > 0
-        assert context.min() > 0
+        torch.testing.assert_close(both, relation + context)
+        assert relation > 0
+        assert context > 0
     torch.testing.assert_close(
         consistency_loss([teacher], [student], "squared", configured(snc="none")), F.mse_loss(student, teacher)
     )
@@ -68,11 +73,32 @@ def test_modes_keep_the_divergence_the_distance_both_or_neither(levels: Any) -> 
 
 def test_contexts_have_a_direction_and_a_length(levels: Any) -> None:
     (teacher, _), _ = levels
-    longer = 3 * teacher
-    assert neighbourhood_terms(teacher, longer, "cosine", configured(snc="context"))[0].abs().max() < 1e-5
-    code = log_affinity(relation_code(teacher, 3), 0.1).exp()
-    expected = (2 * context_code(teacher, code, 3)).square().mean(1)
-    torch.testing.assert_close(neighbourhood_terms(teacher, longer, "squared", configured())[0], expected)
+    longer, settings = 3 * teacher, configured(snc="context")
+    assert neighbourhood_map(teacher, longer, "cosine", settings).abs().max() < 1e-5
+    expected = (2 * codes(teacher, 1)[1]).square().mean(1)
+    torch.testing.assert_close(neighbourhood_map(teacher, longer, "squared", settings), expected)
+
+
+def test_neighbours_are_equally_far_away_at_every_level(levels: Any) -> None:
+    (large, small), _ = levels
+    for features, spacings in ((large, {1: 1, 4: 1, 8: 2, 16: 4}), (small, {1: 1, 8: 1, 16: 2})):
+        for reach, spacing in spacings.items():
+            codes_of_both = relation_code(features, 3, spacing), relation_code(-features.abs(), 3, spacing)
+            found = neighbourhood_map(features, -features.abs(), "cosine", configured(snc_reach=reach))
+            torch.testing.assert_close(found, relation_deficit(*codes_of_both))
+
+
+def test_a_deficit_is_of_what_differs_from_both_sides() -> None:
+    features = torch.zeros(1, 2, 12, 12)
+    features[:, 0] = 1
+    like_the_rest = features.clone()
+    features[0, :, 4:6, 4:6] = torch.tensor([0.0, 1.0]).view(2, 1, 1)
+    found = relation_deficit(*(relation_code(x, 3, 3) for x in (features, like_the_rest)))
+    defect = features[:, 1] > 0
+    torch.testing.assert_close(found[defect], torch.ones(4))
+    assert found[~defect].max() < 0.001, "what lies beside a defect is none"
+    reverse = relation_deficit(*(relation_code(x, 3, 3) for x in (like_the_rest, features)))
+    assert reverse.max() < 0.001, "more alike than foreseen is no defect"
 
 
 @pytest.mark.parametrize("mode", ["none", "relation", "context", "both"])
@@ -87,7 +113,7 @@ def test_maps_of_levels_are_multiplied_or_added_at_one_size(levels: Any) -> None
     pairs = [*zip(teacher, student, strict=True)]
     of_kinds = (
         [element_map(*pair, "cosine") for pair in pairs],
-        [neighbourhood_terms(*pair, "cosine", configured())[0] for pair in pairs],
+        [neighbourhood_map(*pair, "cosine", configured()) for pair in pairs],
     )
     kinds = [[F.interpolate(m[:, None], (64, 64), mode="bilinear", align_corners=True) for m in of] for of in of_kinds]
     for fusion, joined in (("product", torch.mul), ("sum", torch.add)):
@@ -133,7 +159,14 @@ def test_the_map_is_the_mean_or_the_element_map_alone() -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"snc_window": 4}, {"low_quantile": 0.99, "high_quantile": 0.9}, {"snc": "all"}, {"snc_temperature": 0}, {"k": 3}],
+    [
+        {"snc_window": 4},
+        {"low_quantile": 0.99, "high_quantile": 0.9},
+        {"snc": "all"},
+        {"snc_temperature": 0},
+        {"snc_reach": 0},
+        {"k": 3},
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
