@@ -149,7 +149,7 @@ class EfficientAd(Trainable):
 
 
 class EfficientAdMaps(nn.Module):
-    """Images → the teacher's and student's element map, and the mean of all normalised maps.
+    """Images → the teacher's and student's element map, and the normalised maps in two ways.
 
     Args:
         teacher, student, autoencoder, normalisation: of an `EfficientAd`.

@@ -9,14 +9,14 @@ T, student features S and their SNC codes r and z (`training.networks.snc`),
 
 `snc` tells which parts of L_nb there are: `relation` is the first, `context` the second, `both` their sum, `none`
 neither. At inference L_el per position is an element map. A neighbourhood map tells how much less an element is like
-its neighbours than the student says (`relation_deficit`), or with `context` how far the contexts are apart; each is
-normalised by quantiles of maps of held-out good parts and both are averaged.
+its neighbours than the student says (`relation_deficit`), or with `context` how far the contexts are apart. Each is
+normalised by quantiles of maps of held-out good parts, and the neighbourhood map amplifies the element map (`gate`).
 
 Decisions of ours: that relations are compared themselves and alone, and what the map of neighbourhoods is (decision
 0017), weights of 1 and 1 (`low_weight`, `high_weight`), that neighbours are equally far away on the part at every level
 (`snc_reach`), the normalisation, which is EfficientAD's (`low_quantile`, `high_quantile`, `quantile_scale`), whose
 quantiles are taken at 64×64 before upsampling and smoothing, how levels become one map (`level_fusion` of each
-detector), and that the map can be the element map alone (`fusion`).
+detector), and that the map can be the mean of both or the element map alone (`fusion`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from training.networks.trainable import Change, DetectorSettings, Maps
 
 ElementDistance = Literal["cosine", "squared"]
 LevelFusion = Literal["product", "sum"]
-FclFusion = Literal["mean", "element"]
+FclFusion = Literal["gated", "mean", "element"]
 SncMode = Literal["none", "relation", "context", "both"]
 _CHUNK = 8
 MIN_DEFICIT = 1e-4
@@ -58,7 +58,12 @@ ABLATIONS = (
 class FclSettings(DetectorSettings):
     """What is compared, and how its maps become one."""
 
-    fusion: FclFusion = Field(default="mean", description="mean of the normalised maps, or the element map alone")
+    fusion: FclFusion = Field(
+        default="gated", description="element map amplified by the neighbourhood map, mean of both, or the first alone"
+    )
+    gate: float = Field(
+        default=0.5, ge=0, description="what is added to the neighbourhood map before it amplifies, in quantile_scale"
+    )
     snc: SncMode = Field(default="relation", description="which codes of neighbourhoods are compared")
     snc_window: int = Field(default=3, ge=3, le=15, description="edge of a neighbourhood in elements, odd")
     snc_reach: int = Field(
@@ -234,15 +239,22 @@ class MapNormalisation(nn.Module):
             buffer.copy_(torch.from_numpy(values).view(-1, 1, 1))
 
     def forward(self, maps: Tensor) -> Maps:
-        """(N, K, h, w) → the first map as it is, and the mean of all after normalisation: (N, h, w) each.
+        """(N, K, h, w) → the first map as it is, then after normalisation the mean of all, and that of all but the
+        second, which amplifies the first; with `snc: none` the last two are the same: (N, h, w) each.
 
         `low` is not subtracted: it moves all positions of all images alike, and a map below zero has no relative error.
         """
-        scaled = maps * (self.settings.quantile_scale / (self.high - self.low))
-        return maps[:, 0], scaled.sum(1) / maps.shape[1]
+        settings = self.settings
+        scaled = maps * (settings.quantile_scale / (self.high - self.low))
+        mean = scaled.sum(1) / maps.shape[1]
+        if settings.snc == "none":
+            return maps[:, 0], mean, mean
+        gain = settings.gate + scaled[:, 1] / settings.quantile_scale
+        others = [scaled[:, kind] for kind in range(2, maps.shape[1])]
+        return maps[:, 0], mean, sum(others, scaled[:, 0] * gain) / (1 + len(others))
 
 
 def fuse(maps: Maps, smoothing: Tensor, fusion: str) -> Tensor:
     """Upsample and smooth one of the maps that `MapNormalisation` gives; see `training.networks.trainable.Fuse`."""
-    element, mean = maps
-    return smoothing @ (mean if fusion == "mean" else element) @ smoothing.T
+    element, mean, gated = maps
+    return smoothing @ {"element": element, "mean": mean, "gated": gated}[fusion] @ smoothing.T

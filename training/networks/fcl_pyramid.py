@@ -86,7 +86,7 @@ class PyramidPair(Trainable):
 
 
 class PyramidMaps(nn.Module):
-    """Images → element map and mean of the normalised maps.
+    """Images → element map, and the normalised maps in two ways.
 
     Args:
         backbone, student, normalisation, level_fusion: of a `PyramidPair`.

@@ -132,7 +132,7 @@ def test_the_quantiles_of_good_parts_become_the_scale_apart() -> None:
         at_low = torch.from_numpy(low).float().view(1, 2, 1, 1)
         at_high = at_low.clone()
         at_high[0, kind] = float(high[kind])
-        (_, lower), (element, higher) = normalisation(at_low), normalisation(at_high)
+        (_, lower, _), (element, higher, _) = normalisation(at_low), normalisation(at_high)
         assert (higher - lower).item() == pytest.approx(0.2 / 2, abs=1e-6)
         assert element.item() == at_high[0, 0].item()
     assert (normalisation(maps)[1] >= 0).all()
@@ -150,11 +150,26 @@ def test_maps_that_are_the_same_everywhere_are_refused() -> None:
             )
 
 
-def test_the_map_is_the_mean_or_the_element_map_alone() -> None:
-    element, mean = torch.rand(2, 1, 64, 64)
+def test_neighbourhoods_amplify_elements_and_leave_other_maps_alone() -> None:
+    maps = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    normalisation = MapNormalisation(3, configured(gate=0.25, quantile_scale=0.5))
+    normalisation.high.copy_(torch.tensor([0.5, 2.0, 0.25]).view(3, 1, 1))
+    element, mean, gated = normalisation(maps)
+    torch.testing.assert_close(element, maps[:, 0])
+    torch.testing.assert_close(mean, (maps[:, 0] + 0.25 * maps[:, 1] + 2 * maps[:, 2]) / 3)
+    torch.testing.assert_close(gated, (maps[:, 0] * (0.25 + 0.5 * maps[:, 1]) + 2 * maps[:, 2]) / 2)
+
+
+def test_without_neighbourhoods_nothing_is_amplified() -> None:
+    _, mean, gated = MapNormalisation(2, configured(snc="none"))(torch.rand(1, 2, 8, 8))
+    assert torch.equal(mean, gated)
+
+
+def test_the_map_is_one_of_three() -> None:
+    maps = torch.rand(3, 1, 64, 64)
     smoothing = torch.from_numpy(smoothing_matrix())
-    for name, chosen in (("mean", mean), ("element", element)):
-        torch.testing.assert_close(fuse((element, mean), smoothing, name), smoothing @ chosen @ smoothing.T)
+    for name, chosen in zip(("element", "mean", "gated"), maps, strict=True):
+        torch.testing.assert_close(fuse((*maps,), smoothing, name), smoothing @ chosen @ smoothing.T)
 
 
 @pytest.mark.parametrize(
