@@ -14,7 +14,7 @@ Decisions of ours: ImageNet's images not being at hand, the teacher is distilled
 parts and on procedural images (`training.networks.efficientad_teacher`), and the penalty is on procedural images
 (`penalty_images`); weight decay is AdamW's, the rate falls linearly to zero over the last `decay_share` instead of to
 a tenth at once, and the steps are counted in epochs, 340 of about 200 images. With SNC the neighbourhood loss and map
-compare teacher and student; the autoencoder is left alone, and all maps count alike. The held-out loss takes the mean
+compare teacher and student; the autoencoder and its map are left alone. The held-out loss takes the mean
 over all differences and leaves the penalty out.
 """
 

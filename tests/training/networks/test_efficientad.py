@@ -134,7 +134,7 @@ def test_gradients_reach_student_and_autoencoder_alone(tiny_backbone: Any, good_
     assert all(p.grad is not None for p in (*made.student.parameters(), *made.autoencoder.parameters()))
     assert all(p.grad is None for p in (*made.teacher.parameters(), *tiny_backbone.parameters()))
     with torch.inference_mode():
-        assert [m.shape for m in made.maps()(images)] == [(1, 64, 64)] * 2
+        assert [m.shape for m in made.maps()(images)] == [(1, 64, 64)] * 3
 
 
 @torch.no_grad()
