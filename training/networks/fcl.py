@@ -12,11 +12,12 @@ neither. At inference L_el per position is an element map. A neighbourhood map t
 its neighbours than the student says (`relation_deficit`), or with `context` how far the contexts are apart. Each is
 normalised by quantiles of maps of held-out good parts, and the neighbourhood map amplifies the element map (`gate`).
 
-Decisions of ours: that relations are compared themselves and alone, and what the map of neighbourhoods is (decision
-0017), weights of 1 and 1 (`low_weight`, `high_weight`), that neighbours are equally far away on the part at every level
-(`snc_reach`), the normalisation, which is EfficientAD's (`low_quantile`, `high_quantile`, `quantile_scale`), whose
-quantiles are taken at 64×64 before upsampling and smoothing, how levels become one map (`level_fusion` of each
-detector), and that the map can be the mean of both or the element map alone (`fusion`).
+Decisions of ours: that relations are compared themselves and alone, what the map of neighbourhoods is, and that the
+student learns elements only unless `high_weight` is raised to the paper's 1 (decision 0017); `low_weight`; that
+neighbours are equally far away on the part at every level (`snc_reach`); the normalisation, which is EfficientAD's
+(`low_quantile`, `high_quantile`, `quantile_scale`), whose quantiles are taken at 64×64 before upsampling and smoothing;
+how levels become one element map (`level_fusion` of each detector), while neighbourhood maps, of one unit, are added;
+and that the map can be the mean of both or the element map alone (`fusion`).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ FclFusion = Literal["gated", "mean", "element"]
 SncMode = Literal["none", "relation", "context", "both"]
 _CHUNK = 8
 MIN_DEFICIT = 1e-4
-"""Where levels are multiplied, a zero of one would hide what the others see."""
+"""A neighbourhood map of zero would make the quantiles of its normalisation equal."""
 ABLATIONS = (
     *(Change("codes compared", mode, {"snc": mode}) for mode in get_args(SncMode)),
     *(Change("neighbourhood", f"{edge} × {edge}", {"snc_window": edge}) for edge in (3, 5)),
@@ -50,7 +51,7 @@ ABLATIONS = (
     *(Change("temperature", str(value), {"snc_temperature": value}) for value in (0.05, 0.1, 0.5)),
     *(
         Change("element : neighbourhood loss", f"{low:g} : {high:g}", {"low_weight": low, "high_weight": high})
-        for low, high in ((1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (0.0, 1.0))
+        for low, high in ((1.0, 0.0), (1.0, 0.1), (1.0, 1.0), (0.0, 1.0))
     ),
 )
 
@@ -62,16 +63,16 @@ class FclSettings(DetectorSettings):
         default="gated", description="element map amplified by the neighbourhood map, mean of both, or the first alone"
     )
     gate: float = Field(
-        default=0.5, ge=0, description="what is added to the neighbourhood map before it amplifies, in quantile_scale"
+        default=0.2, ge=0, description="what is added to the neighbourhood map before it amplifies, in quantile_scale"
     )
     snc: SncMode = Field(default="relation", description="which codes of neighbourhoods are compared")
-    snc_window: int = Field(default=3, ge=3, le=15, description="edge of a neighbourhood in elements, odd")
+    snc_window: int = Field(default=5, ge=3, le=15, description="edge of a neighbourhood in elements, odd")
     snc_reach: int = Field(
         default=4, ge=1, le=16, description="from one neighbour to the next, in elements of a level of 64×64"
     )
     snc_temperature: float = Field(default=0.1, gt=0, description="of the softmax that weighs a context's neighbours")
     low_weight: float = Field(default=1.0, ge=0, description="of the element loss")
-    high_weight: float = Field(default=1.0, ge=0, description="of the neighbourhood loss")
+    high_weight: float = Field(default=0.0, ge=0, description="of the neighbourhood loss; the paper's is 1")
     low_quantile: float = Field(default=0.9, ge=0, lt=1, description="of held-out maps")
     high_quantile: float = Field(
         default=0.995, gt=0, le=1, description="of held-out maps; lies quantile_scale above the other"
@@ -124,9 +125,9 @@ def consistency_loss(
 
 
 def neighbourhood_loss(teacher: Tensor, student: Tensor, distance: ElementDistance, settings: FclSettings) -> Tensor:
-    """The weighted neighbourhood part of one level, zero with `snc: none`."""
+    """The weighted neighbourhood part of one level, zero with `snc: none` or a weight of zero."""
     loss = torch.zeros((), device=student.device)
-    if settings.snc == "none":
+    if settings.snc == "none" or settings.high_weight == 0:
         return loss
     codes = _relations(teacher, student, settings)
     if settings.snc != "context":
@@ -171,12 +172,12 @@ def consistency_maps(
 ) -> Tensor:
     """The element map and, unless `snc` is `none`, the neighbourhood map: (N, 1 or 2, 64, 64).
 
-    Levels are brought to 64×64 bilinearly, then multiplied or added, as `fusion` says.
+    Levels are brought to 64×64 bilinearly, then added; those of the element map as `fusion` says.
     """
     pairs = [*zip(teacher, student, strict=True)]
     maps = [_fused([element_map(*pair, distance) for pair in pairs], fusion)]
     if settings.snc != "none":
-        maps.append(_fused([neighbourhood_map(*pair, distance, settings) for pair in pairs], fusion))
+        maps.append(_fused([neighbourhood_map(*pair, distance, settings) for pair in pairs], "sum"))
     return torch.cat(maps, dim=1)
 
 

@@ -28,7 +28,7 @@ from training.networks.stfpm import StfpmSettings
 
 
 def configured(**fields: Any) -> StfpmSettings:
-    return StfpmSettings(**fields)
+    return StfpmSettings(**{"snc_window": 3, "high_weight": 1.0, **fields})
 
 
 @pytest.fixture
@@ -108,7 +108,14 @@ def test_a_student_that_agrees_has_no_loss(mode: str, levels: Any) -> None:
         assert consistency_loss(teacher, teacher, distance, configured(snc=mode)).abs() < 1e-6
 
 
-def test_maps_of_levels_are_multiplied_or_added_at_one_size(levels: Any) -> None:
+def test_a_weight_of_zero_leaves_the_elements_alone(levels: Any) -> None:
+    teacher, student = levels
+    elements = consistency_loss(teacher, student, "cosine", configured(snc="none"))
+    for mode in ("relation", "both"):
+        assert torch.equal(consistency_loss(teacher, student, "cosine", configured(snc=mode, high_weight=0)), elements)
+
+
+def test_element_maps_of_levels_are_multiplied_or_added_and_neighbourhood_maps_added(levels: Any) -> None:
     teacher, student = levels
     pairs = [*zip(teacher, student, strict=True)]
     of_kinds = (
@@ -118,7 +125,7 @@ def test_maps_of_levels_are_multiplied_or_added_at_one_size(levels: Any) -> None
     kinds = [[F.interpolate(m[:, None], (64, 64), mode="bilinear", align_corners=True) for m in of] for of in of_kinds]
     for fusion, joined in (("product", torch.mul), ("sum", torch.add)):
         maps = consistency_maps(teacher, student, "cosine", configured(), fusion)
-        torch.testing.assert_close(maps, torch.cat([joined(*of) for of in kinds], dim=1))
+        torch.testing.assert_close(maps, torch.cat([joined(*kinds[0]), torch.add(*kinds[1])], dim=1))
     assert consistency_maps(teacher, student, "cosine", configured(snc="none"), "sum").shape == (2, 1, 64, 64)
 
 
