@@ -16,8 +16,8 @@ Decisions of ours: that relations are compared themselves and alone, what the ma
 student learns elements only unless `high_weight` is raised to the paper's 1 (decision 0017); `low_weight`; that
 neighbours are equally far away on the part at every level (`snc_reach`); the normalisation, which is EfficientAD's
 (`low_quantile`, `high_quantile`, `quantile_scale`), whose quantiles are taken at 64×64 before upsampling and smoothing;
-how levels become one element map (`level_fusion` of each detector), while neighbourhood maps, of one unit, are added;
-and that the map can be the mean of both or the element map alone (`fusion`).
+how levels become one element map (`level_fusion` of each detector), while neighbourhood maps, of one unit, are added
+and smoothed; and that the map can be the mean of both or the element map alone (`fusion`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from edge.errors import TfanetEdgeError
 from edge.frame import Image
 from training.networks.features import FEATURE_SIZE
-from training.networks.snc import MIN_NORM, context_code, relation_code
+from training.networks.snc import MIN_NORM, context_code, inside, relation_code
 from training.networks.trainable import Change, DetectorSettings, Maps
 
 ElementDistance = Literal["cosine", "squared"]
@@ -42,6 +42,9 @@ LevelFusion = Literal["product", "sum"]
 FclFusion = Literal["gated", "mean", "element"]
 SncMode = Literal["none", "relation", "context", "both"]
 _CHUNK = 8
+SMOOTHING = 5
+"""Edge of a mean, in elements of 64×64; it fills what lies between the edges of a defect."""
+MAX_DEFICIT = 2.0
 MIN_DEFICIT = 1e-4
 """A neighbourhood map of zero would make the quantiles of its normalisation equal."""
 ABLATIONS = (
@@ -63,7 +66,7 @@ class FclSettings(DetectorSettings):
         default="gated", description="element map amplified by the neighbourhood map, mean of both, or the first alone"
     )
     gate: float = Field(
-        default=0.2, ge=0, description="what is added to the neighbourhood map before it amplifies, in quantile_scale"
+        default=1.0, ge=0, description="what is added to the neighbourhood map before it amplifies, in quantile_scale"
     )
     snc: SncMode = Field(default="relation", description="which codes of neighbourhoods are compared")
     snc_window: int = Field(default=5, ge=3, le=15, description="edge of a neighbourhood in elements, odd")
@@ -83,6 +86,11 @@ class FclSettings(DetectorSettings):
     def _check(self) -> FclSettings:
         if self.snc_window % 2 == 0:
             raise ValueError(f"snc_window {self.snc_window} is even, a neighbourhood has a centre")
+        if (radius := self.snc_reach * (self.snc_window // 2)) > FEATURE_SIZE // 2:
+            raise ValueError(
+                f"snc_window {self.snc_window} with snc_reach {self.snc_reach} reaches {radius} elements away, "
+                f"{FEATURE_SIZE // 2} are possible"
+            )
         if self.low_quantile >= self.high_quantile:
             raise ValueError(f"low_quantile {self.low_quantile} is not below high_quantile {self.high_quantile}")
         return self
@@ -96,21 +104,29 @@ def element_map(teacher: Tensor, student: Tensor, distance: ElementDistance) -> 
     return 1 - (teacher * student).sum(1) / norms.clamp(min=MIN_NORM**2).sqrt()
 
 
-def relation_deficit(teacher: Tensor, student: Tensor) -> Tensor:
+def relation_deficit(teacher: Tensor, student: Tensor, window: int, spacing: int) -> Tensor:
     """How much less an element is like its neighbours than the student says.
 
     Of two opposite neighbours the smaller deficit counts: what lies beside a defect has one of them in it, what is part
-    of a small one has both outside.
+    of a small one has both outside. Pairs that reach over the border do not count; only in a corner, where all do, the
+    neighbour inside stands for its pair.
 
     Args:
-        teacher, student: relation codes, (N, K, H, W), the second half opposite to the first.
+        teacher, student: relation codes of the same window and spacing, (N, k²−1, H, W).
+        window: k.
+        spacing: in elements; one of two opposite neighbours lies inside.
 
     Returns:
         Mean over the pairs, 1e-4 to 2: (N, H, W).
     """
-    deficit, half = student - teacher, teacher.shape[1] // 2
-    # Not mean(1): the exporter's ReduceMean has no equal in opset 17.
-    return torch.minimum(deficit[:, :half], deficit[:, half:]).clamp(min=MIN_DEFICIT).sum(1) / half
+    height, width = teacher.shape[2:]
+    there = inside(height, width, window, spacing).to(teacher.device, teacher.dtype)
+    half = len(there) // 2
+    pairs = there[:half] * there[half:]
+    counted = torch.where(pairs.sum(0) > 0, pairs, there[:half] + there[half:])
+    deficit = student - teacher + MAX_DEFICIT * (1 - there)
+    smaller = torch.minimum(deficit[:, :half], deficit[:, half:]).clamp(MIN_DEFICIT, MAX_DEFICIT)
+    return (smaller * (counted / counted.sum(0))).sum(1)
 
 
 def consistency_loss(
@@ -142,7 +158,7 @@ def neighbourhood_map(teacher: Tensor, student: Tensor, distance: ElementDistanc
     codes = _relations(teacher, student, settings)
     if settings.snc == "context":
         return _context_distance((teacher, student), codes, distance, settings)
-    return relation_deficit(*codes)
+    return relation_deficit(*codes, settings.snc_window, _spacing(teacher, settings))
 
 
 def _relations(teacher: Tensor, student: Tensor, settings: FclSettings) -> tuple[Tensor, Tensor]:
@@ -172,12 +188,14 @@ def consistency_maps(
 ) -> Tensor:
     """The element map and, unless `snc` is `none`, the neighbourhood map: (N, 1 or 2, 64, 64).
 
-    Levels are brought to 64×64 bilinearly, then added; those of the element map as `fusion` says.
+    Levels are brought to 64×64 bilinearly, then added; those of the element map as `fusion` says. The neighbourhood
+    map is a mean over 5×5.
     """
     pairs = [*zip(teacher, student, strict=True)]
     maps = [_fused([element_map(*pair, distance) for pair in pairs], fusion)]
     if settings.snc != "none":
-        maps.append(_fused([neighbourhood_map(*pair, distance, settings) for pair in pairs], "sum"))
+        deficit = _fused([neighbourhood_map(*pair, distance, settings) for pair in pairs], "sum")
+        maps.append(F.avg_pool2d(deficit, SMOOTHING, 1, SMOOTHING // 2, count_include_pad=False))
     return torch.cat(maps, dim=1)
 
 

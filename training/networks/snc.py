@@ -54,11 +54,26 @@ def neighbours(features: Tensor, window: int, spacing: int) -> list[Tensor]:
     First those above, row by row, and to the left, then the opposite ones in the same order.
     """
     height, width = features.shape[2:]
-    steps = range(-(window // 2), window // 2 + 1)
     radius = spacing * (window // 2)
     wide = torch.cat([*[features[..., :1]] * radius, features, *[features[..., -1:]] * radius], dim=3)
     large = torch.cat([*[wide[:, :, :1]] * radius, wide, *[wide[:, :, -1:]] * radius], dim=2)
-    before = [(row, column) for row in steps for column in steps if (row, column) < (0, 0)]
-    shifts = [*before, *((-row, -column) for row, column in before)]
-    corners = [(radius + spacing * row, radius + spacing * column) for row, column in shifts]
+    corners = [(radius + row, radius + column) for row, column in _shifts(window, spacing)]
     return [large[:, :, row : row + height, column : column + width] for row, column in corners]
+
+
+def inside(height: int, width: int, window: int, spacing: int) -> Tensor:
+    """Where `neighbours` are not replicated ones: bool (k²−1, height, width)."""
+    rows, columns = torch.arange(height).view(-1, 1), torch.arange(width)
+    return torch.stack(
+        [
+            (rows + row >= 0) & (rows + row < height) & (columns + column >= 0) & (columns + column < width)
+            for row, column in _shifts(window, spacing)
+        ]
+    )
+
+
+def _shifts(window: int, spacing: int) -> list[tuple[int, int]]:
+    """Rows and columns from an element to its neighbours, in their order."""
+    steps = [spacing * step for step in range(-(window // 2), window // 2 + 1)]
+    before = [(row, column) for row in steps for column in steps if (row, column) < (0, 0)]
+    return [*before, *((-row, -column) for row, column in before)]

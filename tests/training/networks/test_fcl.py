@@ -85,20 +85,33 @@ def test_neighbours_are_equally_far_away_at_every_level(levels: Any) -> None:
         for reach, spacing in spacings.items():
             codes_of_both = relation_code(features, 3, spacing), relation_code(-features.abs(), 3, spacing)
             found = neighbourhood_map(features, -features.abs(), "cosine", configured(snc_reach=reach))
-            torch.testing.assert_close(found, relation_deficit(*codes_of_both))
+            torch.testing.assert_close(found, relation_deficit(*codes_of_both, 3, spacing))
 
 
 def test_a_deficit_is_of_what_differs_from_both_sides() -> None:
-    features = torch.zeros(1, 2, 12, 12)
+    features = torch.zeros(1, 2, 16, 16)
     features[:, 0] = 1
     like_the_rest = features.clone()
-    features[0, :, 4:6, 4:6] = torch.tensor([0.0, 1.0]).view(2, 1, 1)
-    found = relation_deficit(*(relation_code(x, 3, 3) for x in (features, like_the_rest)))
+    features[0, :, 7:9, 7:9] = torch.tensor([0.0, 1.0]).view(2, 1, 1)
+    found = relation_deficit(*(relation_code(x, 3, 3) for x in (features, like_the_rest)), 3, 3)
     defect = features[:, 1] > 0
     torch.testing.assert_close(found[defect], torch.ones(4))
     assert found[~defect].max() < 0.001, "what lies beside a defect is none"
-    reverse = relation_deficit(*(relation_code(x, 3, 3) for x in (like_the_rest, features)))
+    reverse = relation_deficit(*(relation_code(x, 3, 3) for x in (like_the_rest, features)), 3, 3)
     assert reverse.max() < 0.001, "more alike than foreseen is no defect"
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 6), (6, 0), (5, 10), (10, 10)], ids=str)
+@pytest.mark.parametrize("window", [3, 5])
+def test_a_deficit_at_the_border_counts_as_one_inside(window: int, corner: tuple[int, int]) -> None:
+    row, column = corner
+    like_the_rest = torch.zeros(1, 2, 12, 12)
+    like_the_rest[:, 0] = 1
+    features = like_the_rest.clone()
+    features[0, :, row : row + 2, column : column + 2] = torch.tensor([0.0, 1.0]).view(2, 1, 1)
+    found = relation_deficit(*(relation_code(x, window, 2) for x in (features, like_the_rest)), window, 2)
+    defect = features[:, 1] > 0
+    torch.testing.assert_close(found[defect], torch.ones(4))
 
 
 @pytest.mark.parametrize("mode", ["none", "relation", "context", "both"])
@@ -106,6 +119,12 @@ def test_a_student_that_agrees_has_no_loss(mode: str, levels: Any) -> None:
     teacher, _ = levels
     for distance in ("cosine", "squared"):
         assert consistency_loss(teacher, teacher, distance, configured(snc=mode)).abs() < 1e-6
+
+
+def mean_of_5(maps: Tensor) -> Tensor:
+    """Over what lies inside."""
+    there = F.unfold(torch.ones_like(maps), 5, padding=2).sum(1)
+    return (F.unfold(maps, 5, padding=2).sum(1) / there).view_as(maps)
 
 
 def test_a_weight_of_zero_leaves_the_elements_alone(levels: Any) -> None:
@@ -125,7 +144,7 @@ def test_element_maps_of_levels_are_multiplied_or_added_and_neighbourhood_maps_a
     kinds = [[F.interpolate(m[:, None], (64, 64), mode="bilinear", align_corners=True) for m in of] for of in of_kinds]
     for fusion, joined in (("product", torch.mul), ("sum", torch.add)):
         maps = consistency_maps(teacher, student, "cosine", configured(), fusion)
-        torch.testing.assert_close(maps, torch.cat([joined(*kinds[0]), torch.add(*kinds[1])], dim=1))
+        torch.testing.assert_close(maps, torch.cat([joined(*kinds[0]), mean_of_5(torch.add(*kinds[1]))], dim=1))
     assert consistency_maps(teacher, student, "cosine", configured(snc="none"), "sum").shape == (2, 1, 64, 64)
 
 
@@ -187,6 +206,7 @@ def test_the_map_is_one_of_three() -> None:
         {"snc": "all"},
         {"snc_temperature": 0},
         {"snc_reach": 0},
+        {"snc_reach": 11, "snc_window": 7},
         {"k": 3},
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from training.networks.snc import context_code, neighbours, relation_code
+from training.networks.snc import context_code, inside, neighbours, relation_code
 
 SHAPES = st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5))
 SEEDS = st.integers(0, 1000)
@@ -123,3 +123,14 @@ def test_neighbours_are_as_far_apart_as_they_are_told_to_be() -> None:
     for spacing in (1, 2, 4):
         at_centre = [int(near[0, 0, 4, 4]) for near in neighbours(features, 3, spacing)]
         assert at_centre == [9 * (4 + spacing * row) + 4 + spacing * column for row, column in order(3)]
+
+
+@settings(max_examples=40)
+@given(height=st.integers(1, 9), width=st.integers(1, 9), window=st.sampled_from([3, 5]), spacing=st.integers(1, 4))
+def test_neighbours_that_are_not_inside_are_replicated_ones(height: int, width: int, window: int, spacing: int) -> None:
+    found = inside(height, width, window, spacing)
+    for there, (row, column) in zip(found, order(window), strict=True):
+        for y in range(height):
+            for x in range(width):
+                is_inside = 0 <= y + spacing * row < height and 0 <= x + spacing * column < width
+                assert bool(there[y, x]) == is_inside
