@@ -11,7 +11,8 @@ weighed and timed is that of the first product with the first seed. Training tim
 all its starts.
 
 `--epochs-scale 0.2 efficientad=0.01` shortens every recipe to a fifth and EfficientAD's, with the steps that distil its
-teacher, to a hundredth. SNC and its base are always trained alike. Prints Markdown tables.
+teacher, to a hundredth. SNC and its base are always trained alike. Prints Markdown tables, and draws accuracy over time
+per frame beside the results.
 """
 
 from __future__ import annotations
@@ -64,14 +65,13 @@ class Kept:
         return results
 
     def add(self, kind: str, found: Mapping[str, Any]) -> None:
-        """Write entries of one kind, in place of those of the same name, and draw the picture again."""
+        """Write entries of one kind, in place of those of the same name."""
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
             results = self.read()
             results[kind] = {**results[kind], **found}
             write_text(self.path, json.dumps(results, indent=1) + "\n")
-            tables.draw(tables.read_cells(results), results["networks"], self.products, self.path.with_suffix(".png"))
         finally:
             os.close(folder)
 
@@ -268,7 +268,7 @@ def main() -> None:
     parser.add_argument("--budget-minutes", type=float, default=float("inf"), metavar="N", help="then stop, to go on")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for training and figures")
     parser.add_argument("--frames", type=int, default=5, help="timed per network and round; 0: no sizes and times")
-    parser.add_argument("--table", action="store_true", help="print what is there, measure nothing")
+    parser.add_argument("--table", action="store_true", help="print and draw what is there, measure nothing")
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
     kept = Kept(arguments.out, [data.name for data in arguments.data])
@@ -281,7 +281,9 @@ def main() -> None:
             measure(plans, bench, kept, arguments.frames)
         except OverBudgetError:
             print("the time is over; the same command goes on", file=sys.stderr)
-    print(report(kept.read(), kept.products))
+    results = kept.read()
+    tables.draw(tables.read_cells(results), results["networks"], kept.products, kept.path.with_suffix(".png"))
+    print(report(results, kept.products))
 
 
 if __name__ == "__main__":
