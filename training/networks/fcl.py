@@ -120,13 +120,15 @@ def relation_deficit(teacher: Tensor, student: Tensor, window: int, spacing: int
         Mean over the pairs, 1e-4 to 2: (N, H, W).
     """
     height, width = teacher.shape[2:]
-    there = inside(height, width, window, spacing).to(teacher.device, teacher.dtype)
+    # With numpy, for the exporter writes down what torch computes even of constants.
+    there = inside(height, width, window, spacing)
     half = len(there) // 2
-    pairs = there[:half] * there[half:]
-    counted = torch.where(pairs.sum(0) > 0, pairs, there[:half] + there[half:])
-    deficit = student - teacher + MAX_DEFICIT * (1 - there)
+    pairs = there[:half] & there[half:]
+    counted = np.where(pairs.any(0), pairs, there[:half] | there[half:])
+    weights = torch.from_numpy((counted / counted.sum(0)).astype(np.float32)).to(teacher)
+    deficit = student - teacher + torch.from_numpy(np.float32(MAX_DEFICIT) * ~there).to(teacher)
     smaller = torch.minimum(deficit[:, :half], deficit[:, half:]).clamp(MIN_DEFICIT, MAX_DEFICIT)
-    return (smaller * (counted / counted.sum(0))).sum(1)
+    return (smaller * weights).sum(1)
 
 
 def consistency_loss(

@@ -12,8 +12,11 @@ neighbours are slices of a widened tensor, so ONNX needs neither an unfolding no
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from training.networks.trainable import Bool
 
 MIN_NORM = 1e-6
 
@@ -61,10 +64,10 @@ def neighbours(features: Tensor, window: int, spacing: int) -> list[Tensor]:
     return [large[:, :, row : row + height, column : column + width] for row, column in corners]
 
 
-def inside(height: int, width: int, window: int, spacing: int) -> Tensor:
-    """Where `neighbours` are not replicated ones: bool (k²−1, height, width)."""
-    rows, columns = torch.arange(height).view(-1, 1), torch.arange(width)
-    return torch.stack(
+def inside(height: int, width: int, window: int, spacing: int) -> Bool:
+    """Where `neighbours` are not replicated ones: (k²−1, height, width)."""
+    rows, columns = np.ogrid[:height, :width]
+    return np.stack(
         [
             (rows + row >= 0) & (rows + row < height) & (columns + column >= 0) & (columns + column < width)
             for row, column in _shifts(window, spacing)

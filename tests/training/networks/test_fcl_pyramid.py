@@ -20,7 +20,22 @@ from training.networks.reverse_distillation import ReverseDistillationSettings, 
 from training.networks.stfpm import StfpmSettings
 
 ALLOWED_OPS = {
-    *("Add", "Cast", "Clip", "Concat", "Conv", "Div", "Exp", "Gather", "Min", "Mul", "Pow", "ReduceSum", "Reshape"),
+    *(
+        "Add",
+        "AveragePool",
+        "Cast",
+        "Clip",
+        "Concat",
+        "Conv",
+        "Div",
+        "Exp",
+        "Gather",
+        "Min",
+        "Mul",
+        "Pow",
+        "ReduceSum",
+        "Reshape",
+    ),
     *("Resize", "Shape", "Slice", "Softmax", "Sqrt", "Sub", "Transpose", "Unsqueeze"),
 }
 
