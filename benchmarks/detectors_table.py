@@ -208,14 +208,14 @@ def draw(cells: Sequence[Cell], networks: Mapping[str, Mapping[str, Any]], produ
     picture = Picture(figsize=(11, 5), layout="constrained")
     for axes, (figure, of) in zip(picture.subplots(1, 2), of_figures.items(), strict=True):
         for name, (ms, value) in of.items():
-            axes.errorbar(ms, 100 * value.mean, yerr=100 * (value.std or 0), fmt="o", capsize=3)
-            axes.annotate(name, (ms, 100 * value.mean), xytext=(6, 4), textcoords="offset points")
+            axes.errorbar(ms, 100 * value.mean, yerr=100 * (value.std or 0), fmt="o", capsize=3, label=name)
         front = [of[name] for name in pareto_front(of)]
         axes.plot([ms for ms, _ in front], [100 * value.mean for _, value in front], color="grey", linestyle=":")
-        axes.set_xscale("log")
+        axes.set_xlim(left=0)
         axes.set_xlabel("ms per frame, FP32, ONNX Runtime on the CPU")
         axes.set_ylabel(f"{figure}, %, mean of {len(products)} products")
         axes.grid(visible=True, which="both", alpha=0.3)
+    picture.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     picture.savefig(path, dpi=110)
     return True
 
