@@ -33,7 +33,21 @@ def relation_code(features: Tensor, window: int, spacing: int) -> Tensor:
         (N, k²−1, H, W) in −1..1, in the order of `neighbours`.
     """
     unit = features / features.square().sum(1, keepdim=True).clamp(min=MIN_NORM**2).sqrt()
-    return torch.stack([(unit * near).sum(1) for near in neighbours(unit, window, spacing)], dim=1)
+    height, width = features.shape[2:]
+    radius = spacing * (window // 2)
+    wide = _widened(unit, radius)
+    before, opposite = [], []
+    shifts = _shifts(window, spacing)
+    for row, column in shifts[: len(shifts) // 2]:
+        # The relation of p to the one before is that of the one before to p: one product of a larger part serves both.
+        left = max(0, column)
+        rows, columns = height - row, width + abs(column)
+        here = wide[:, :, radius : radius + rows, radius - left : radius - left + columns]
+        there = wide[:, :, radius + row :, radius - left + column :][:, :, :rows, :columns]
+        cosines = (here * there).sum(1)
+        before.append(cosines[:, :height, left : left + width])
+        opposite.append(cosines[:, -row : height - row, left - column : left - column + width])
+    return torch.stack([*before, *opposite], dim=1)
 
 
 def context_code(features: Tensor, relations: Tensor, window: int, spacing: int, temperature: float) -> Tensor:
@@ -58,10 +72,9 @@ def neighbours(features: Tensor, window: int, spacing: int) -> list[Tensor]:
     """
     height, width = features.shape[2:]
     radius = spacing * (window // 2)
-    wide = torch.cat([*[features[..., :1]] * radius, features, *[features[..., -1:]] * radius], dim=3)
-    large = torch.cat([*[wide[:, :, :1]] * radius, wide, *[wide[:, :, -1:]] * radius], dim=2)
+    wide = _widened(features, radius)
     corners = [(radius + row, radius + column) for row, column in _shifts(window, spacing)]
-    return [large[:, :, row : row + height, column : column + width] for row, column in corners]
+    return [wide[:, :, row : row + height, column : column + width] for row, column in corners]
 
 
 def inside(height: int, width: int, window: int, spacing: int) -> Bool:
@@ -80,3 +93,9 @@ def _shifts(window: int, spacing: int) -> list[tuple[int, int]]:
     steps = [spacing * step for step in range(-(window // 2), window // 2 + 1)]
     before = [(row, column) for row in steps for column in steps if (row, column) < (0, 0)]
     return [*before, *((-row, -column) for row, column in before)]
+
+
+def _widened(features: Tensor, radius: int) -> Tensor:
+    """The border replicated on all sides: (N, C, H, W) → (N, C, H + 2·radius, W + 2·radius)."""
+    wide = torch.cat([*[features[..., :1]] * radius, features, *[features[..., -1:]] * radius], dim=3)
+    return torch.cat([*[wide[:, :, :1]] * radius, wide, *[wide[:, :, -1:]] * radius], dim=2)

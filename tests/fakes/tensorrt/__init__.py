@@ -83,7 +83,7 @@ class ILogger:
     INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = Severity
 
     def log(self, severity: ILogger.Severity, msg: str) -> None:
-        raise NotImplementedError
+        raise RuntimeError('Tried to call pure virtual function "ILogger::log"')
 
 
 class Logger(ILogger):

@@ -20,23 +20,8 @@ from training.networks.reverse_distillation import ReverseDistillationSettings, 
 from training.networks.stfpm import StfpmSettings
 
 ALLOWED_OPS = {
-    *(
-        "Add",
-        "AveragePool",
-        "Cast",
-        "Clip",
-        "Concat",
-        "Conv",
-        "Div",
-        "Exp",
-        "Gather",
-        "Min",
-        "Mul",
-        "Pow",
-        "ReduceSum",
-        "Reshape",
-    ),
-    *("Resize", "Shape", "Slice", "Softmax", "Sqrt", "Sub", "Transpose", "Unsqueeze"),
+    *("Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "Div", "Exp", "Gather", "Min", "Mul", "Pow"),
+    *("ReduceSum", "Reshape", "Resize", "Shape", "Slice", "Softmax", "Sqrt", "Sub", "Transpose", "Unsqueeze"),
 }
 
 
