@@ -6,8 +6,8 @@ unit vectors f̂ = F/‖F‖ and the k×k window around p without p itself, whos
     relation code  r_p[q] = ⟨f̂_p, f̂_q⟩      affinity  π_p = softmax(r_p / τ)      context code  z_p = Σ_q π_p[q]·F_q.
 
 Decisions of ours: the window k (`snc_window` of `FclSettings`), how far apart its elements are (`snc_reach`), the
-temperature τ (`snc_temperature`), which codes a detector compares (`snc`), and that the border is replicated. The
-neighbours are slices of a widened tensor, so ONNX needs neither an unfolding nor a padding operator.
+temperature τ (`snc_temperature`), which codes a detector compares (`snc`), and that the border is replicated. All
+neighbours of a level are gathered at once, so ONNX needs one operator for them, neither an unfolding nor a padding.
 """
 
 from __future__ import annotations
@@ -33,21 +33,7 @@ def relation_code(features: Tensor, window: int, spacing: int) -> Tensor:
         (N, k²−1, H, W) in −1..1, in the order of `neighbours`.
     """
     unit = features / features.square().sum(1, keepdim=True).clamp(min=MIN_NORM**2).sqrt()
-    height, width = features.shape[2:]
-    radius = spacing * (window // 2)
-    wide = _widened(unit, radius)
-    before, opposite = [], []
-    shifts = _shifts(window, spacing)
-    for row, column in shifts[: len(shifts) // 2]:
-        # The relation of p to the one before is that of the one before to p: one product of a larger part serves both.
-        left = max(0, column)
-        rows, columns = height - row, width + abs(column)
-        here = wide[:, :, radius : radius + rows, radius - left : radius - left + columns]
-        there = wide[:, :, radius + row :, radius - left + column :][:, :, :rows, :columns]
-        cosines = (here * there).sum(1)
-        before.append(cosines[:, :height, left : left + width])
-        opposite.append(cosines[:, -row : height - row, left - column : left - column + width])
-    return torch.stack([*before, *opposite], dim=1)
+    return (unit.permute(0, 2, 3, 1).unsqueeze(1) * neighbours(unit, window, spacing)).sum(4)
 
 
 def context_code(features: Tensor, relations: Tensor, window: int, spacing: int, temperature: float) -> Tensor:
@@ -60,21 +46,25 @@ def context_code(features: Tensor, relations: Tensor, window: int, spacing: int,
         spacing: in elements.
         temperature: τ.
     """
-    affinity = (relations / temperature).softmax(1)
-    weighted = [affinity[:, i : i + 1] * near for i, near in enumerate(neighbours(features, window, spacing))]
-    return sum(weighted[1:], weighted[0])
+    affinity = (relations / temperature).softmax(1).unsqueeze(4)
+    return (affinity * neighbours(features, window, spacing)).sum(1).permute(0, 3, 1, 2)
 
 
-def neighbours(features: Tensor, window: int, spacing: int) -> list[Tensor]:
-    """Shifted copies without the unshifted, the border replicated: (N, C, H, W) → k²−1 of that shape.
+def neighbours(features: Tensor, window: int, spacing: int) -> Tensor:
+    """Of each element, the border replicated: (N, C, H, W) → (N, k²−1, H, W, C).
 
     First those above, row by row, and to the left, then the opposite ones in the same order.
     """
     height, width = features.shape[2:]
-    radius = spacing * (window // 2)
-    wide = _widened(features, radius)
-    corners = [(radius + row, radius + column) for row, column in _shifts(window, spacing)]
-    return [wide[:, :, row : row + height, column : column + width] for row, column in corners]
+    rows, columns = np.ogrid[:height, :width]
+    places = [
+        (rows + row).clip(0, height - 1) * width + (columns + column).clip(0, width - 1)
+        for row, column in _shifts(window, spacing)
+    ]
+    # Vectors lie in one piece: that is copied faster than their channels one by one.
+    elements = features.permute(0, 2, 3, 1).flatten(1, 2)
+    near = elements.index_select(1, torch.from_numpy(np.stack(places).ravel()).to(features.device))
+    return near.reshape(-1, len(places), height, width, features.shape[1])
 
 
 def inside(height: int, width: int, window: int, spacing: int) -> Bool:
@@ -93,9 +83,3 @@ def _shifts(window: int, spacing: int) -> list[tuple[int, int]]:
     steps = [spacing * step for step in range(-(window // 2), window // 2 + 1)]
     before = [(row, column) for row in steps for column in steps if (row, column) < (0, 0)]
     return [*before, *((-row, -column) for row, column in before)]
-
-
-def _widened(features: Tensor, radius: int) -> Tensor:
-    """The border replicated on all sides: (N, C, H, W) → (N, C, H + 2·radius, W + 2·radius)."""
-    wide = torch.cat([*[features[..., :1]] * radius, features, *[features[..., -1:]] * radius], dim=3)
-    return torch.cat([*[wide[:, :, :1]] * radius, wide, *[wide[:, :, -1:]] * radius], dim=2)

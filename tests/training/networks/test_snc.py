@@ -121,7 +121,7 @@ def test_vectors_of_no_length_and_of_great_length_have_finite_codes_and_gradient
 def test_neighbours_are_as_far_apart_as_they_are_told_to_be() -> None:
     features = torch.arange(81.0).view(1, 1, 9, 9)
     for spacing in (1, 2, 4):
-        at_centre = [int(near[0, 0, 4, 4]) for near in neighbours(features, 3, spacing)]
+        at_centre = neighbours(features, 3, spacing)[0, :, 4, 4, 0].int().tolist()
         assert at_centre == [9 * (4 + spacing * row) + 4 + spacing * column for row, column in order(3)]
 
 
