@@ -63,7 +63,8 @@ def neighbours(features: Tensor, window: int, spacing: int) -> Tensor:
     ]
     # Vectors lie in one piece: that is copied faster than their channels one by one.
     elements = features.permute(0, 2, 3, 1).flatten(1, 2)
-    near = elements.index_select(1, torch.from_numpy(np.stack(places).ravel()).to(features.device))
+    chosen = torch.from_numpy(np.stack(places).astype(np.int32).ravel()).to(features.device)
+    near = elements.index_select(1, chosen)
     return near.reshape(-1, len(places), height, width, features.shape[1])
 
 
