@@ -11,8 +11,8 @@ weighed and timed is that of the first product with the first seed. Training tim
 all its starts.
 
 `--epochs-scale 0.2 efficientad=0.01` shortens every recipe to a fifth and EfficientAD's, with the steps that distil its
-teacher, to a hundredth. SNC and its base are always trained alike. Prints Markdown tables, and draws accuracy over time
-per frame beside the results.
+teacher, to a hundredth. SNC and its base are trained for as long, and alike but with `+loss`. Prints Markdown tables,
+and draws accuracy over time per frame beside the results.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def report(results: Mapping[str, Any], products: Sequence[str]) -> str:
             tables.accuracy_table(cells, VARIANTS, products),
             tables.networks_table(results["networks"], VARIANTS),
             tables.int8_table(results["networks"], VARIANTS),
-            tables.snc_table(cells, SNC_BASES, products),
+            *(tables.snc_table(cells, SNC_BASES, products, added) for added in (tables.SNC, tables.SNC + tables.LOSS)),
             *(f"{key} failed: {of['failed']}" for key, of in tried.items() if "failed" in of),
         ]
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detectors_table import SNC
+from detectors_table import LOSS, SNC
 
 from training.settings import TrainSettings, starting_point
 
@@ -32,16 +32,22 @@ class Variant:
         return epochs, ["--detector", self.detector, "--epochs", str(epochs), *options]
 
 
+def _with_snc(base: str) -> dict[str, Variant]:
+    """A base, with SNC's map, and with the paper's loss as well."""
+    return {
+        base: Variant(base, ("--snc", "none")),
+        base + SNC: Variant(base, ("--snc", "relation")),
+        base + SNC + LOSS: Variant(base, ("--snc", "relation", "--high-weight", "1")),
+    }
+
+
 # Cheap ones first.
 VARIANTS: Mapping[str, Variant] = {
-    "stfpm": Variant("stfpm", ("--snc", "none")),
-    "stfpm" + SNC: Variant("stfpm", ("--snc", "relation")),
+    **_with_snc("stfpm"),
     "tfanet": Variant("tfanet"),
     "mfrnet": Variant("mfrnet"),
-    "reverse_distillation": Variant("reverse_distillation", ("--snc", "none")),
-    "reverse_distillation" + SNC: Variant("reverse_distillation", ("--snc", "relation")),
-    "efficientad": Variant("efficientad", ("--snc", "none")),
-    "efficientad" + SNC: Variant("efficientad", ("--snc", "relation")),
+    **_with_snc("reverse_distillation"),
+    **_with_snc("efficientad"),
 }
 
 

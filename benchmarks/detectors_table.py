@@ -19,6 +19,7 @@ FIGURES = ("image AUROC", "pixel AUROC", "pixel AP", "AUPRO@0.3", "AUPRO@0.05")
 PRECISIONS = ("fp32", "int8")
 INT8_FIGURES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro_30": "AUPRO@0.3"}
 SNC = "+snc"
+LOSS = "+loss"
 COMPARED = ("AUPRO@0.3", "pixel AP", "image AUROC")
 # Acceptance of SNC.
 SEEDS_NEEDED, BASES_NEEDED, IMAGE_AUROC_LOSS = 3, 2, 0.002
@@ -120,14 +121,16 @@ def _absent(network: Mapping[str, Any], precision: str) -> str:
     return "refused" if precision == "int8" and "fp32" in network.get("files", {}) else NOT_MEASURED
 
 
-def snc_differences(cells: Sequence[Cell], base: str, products: Sequence[str]) -> dict[str, list[dict[str, float]]]:
-    """SNC minus its own base, of the same product, seed and number of epochs, by product; a dictionary per seed.
+def snc_differences(
+    cells: Sequence[Cell], base: str, products: Sequence[str], added: str
+) -> dict[str, list[dict[str, float]]]:
+    """`base + added` minus its base, of the same product, seed and number of epochs, by product; a dictionary per seed.
 
     Within "all" there is the mean over the products, of seeds that have all of them.
     """
     found: dict[str, dict[int, dict[str, float]]] = {product: {} for product in products}
     plain = {(c.product, c.seed, c.epochs): c for c in cells if c.variant == base}
-    for cell in (cell for cell in cells if cell.variant == base + SNC):
+    for cell in (cell for cell in cells if cell.variant == base + added):
         other = plain.get((cell.product, cell.seed, cell.epochs))
         if other is None or cell.product not in found:
             continue
@@ -155,20 +158,21 @@ def accepted(bases: Sequence[bool | None]) -> bool | None:
     return None if sum(base is not False for base in bases) >= BASES_NEEDED else False
 
 
-def snc_table(cells: Sequence[Cell], bases: Iterable[str], products: Sequence[str]) -> str:
+def snc_table(cells: Sequence[Cell], bases: Iterable[str], products: Sequence[str], added: str) -> str:
     """Differences in points, and the verdict."""
-    lines = _head("base", "product", "seeds", *(f"{name}, points" for name in COMPARED), "passes")
+    lines = _head("detector", "product", "seeds", *(f"{name}, points" for name in COMPARED), "passes")
     verdicts = []
     for base in bases:
-        found = snc_differences(cells, base, products)
+        found = snc_differences(cells, base, products, added)
         verdicts.append(passes(found["all"]))
         for product, by_seed in found.items():
             means = [Mean.of([of[name] for of in by_seed]) for name in COMPARED]
             verdict = _verdict(verdicts[-1]) if product == "all" else ""
-            lines.append(_row(base, product, len(by_seed), *(text(mean, 100, 2, "+") for mean in means), verdict))
+            texts = [text(mean, 100, 2, "+") for mean in means]
+            lines.append(_row(base + added, product, len(by_seed), *texts, verdict))
     rule = (
-        f"SNC raises AUPRO@0.3 and pixel AP on at least {BASES_NEEDED} bases over {SEEDS_NEEDED} seeds, image AUROC "
-        f"not lower by more than {100 * IMAGE_AUROC_LOSS:g}"
+        f"{added} raises AUPRO@0.3 and pixel AP on at least {BASES_NEEDED} bases over {SEEDS_NEEDED} seeds, "
+        f"image AUROC not lower by more than {100 * IMAGE_AUROC_LOSS:g}"
     )
     return "\n".join([*lines, "", f"{rule}: {_verdict(accepted(verdicts))}"])
 

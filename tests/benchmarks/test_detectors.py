@@ -110,19 +110,23 @@ def test_a_failure_is_told_and_a_refusal_is_not_a_figure(detectors):
 def test_snc_is_compared_with_its_own_base_seed_by_seed(tables, cell):
     cells = [cell("stfpm", "a", seed, pixel_AP=0.4 + 0.1 * seed) for seed in range(3)]
     cells += [cell("stfpm+snc", "a", seed, pixel_AP=0.45 + 0.1 * seed) for seed in range(2)]
-    found = tables.snc_differences(cells, "stfpm", ["a"])
+    found = tables.snc_differences(cells, "stfpm", ["a"], tables.SNC)
     assert [of["pixel AP"] for of in found["a"]] == pytest.approx([0.05, 0.05])
     assert found["all"] == found["a"]
     # Another product without a cell: no seed has all products.
-    assert tables.snc_differences(cells, "stfpm", ["a", "b"])["all"] == []
-    assert "| stfpm | a | 2 | +0.00 ± 0.00 | +5.00 ± 0.00 | +0.00 ± 0.00 |  |" in tables.snc_table(
-        cells, ["stfpm"], ["a"]
-    )
+    assert tables.snc_differences(cells, "stfpm", ["a", "b"], tables.SNC)["all"] == []
+    text = tables.snc_table(cells, ["stfpm"], ["a"], tables.SNC)
+    assert "| stfpm+snc | a | 2 | +0.00 ± 0.00 | +5.00 ± 0.00 | +0.00 ± 0.00 |  |" in text
+    with_loss = tables.SNC + tables.LOSS
+    cells.append(cell("stfpm+snc+loss", "a", 0, pixel_AP=0.3))
+    (of,) = tables.snc_differences(cells, "stfpm", ["a"], with_loss)["a"]
+    assert of["pixel AP"] == pytest.approx(-0.1)
+    assert "| stfpm+snc+loss | a | 1 |" in tables.snc_table(cells, ["stfpm"], ["a"], with_loss)
 
 
 def test_trainings_of_different_lengths_are_not_compared(tables, cell):
     longer = tables.Cell("stfpm+snc", "a", 0, 20, 60.0, cell("", "", 0).figures)
-    assert tables.snc_differences([cell("stfpm", "a", 0), longer], "stfpm", ["a"])["a"] == []
+    assert tables.snc_differences([cell("stfpm", "a", 0), longer], "stfpm", ["a"], tables.SNC)["a"] == []
 
 
 @pytest.mark.parametrize(
