@@ -25,8 +25,8 @@ class Selection:
     """What was measured, and what came of it.
 
     Attributes:
-        tried: sets of groups and of nodes, in this order.
-        chosen: the largest within the tolerance; None where none is.
+        tried: sets of groups and of nodes, in this order; one is empty where no group alone is within the tolerance.
+        chosen: the largest within the tolerance; None where no node is.
     """
 
     tried: Sequence[Candidate]
@@ -64,13 +64,16 @@ def select(
             break
         left_out.append(kept.pop())
     if not kept:
-        return Selection(tried, None)
+        # Half precision costs something too.
+        tried.append(Candidate("none", frozenset(), measure(frozenset(), "none")))
+        if not tolerance.allows(tried[-1].cost):
+            return Selection(tried, None)
     chosen = tried[-1]
     for name in reversed(left_out):
         harm = {node: glance(frozenset({node}), f"{name}: {node}").map_error ** 2 / work[node] for node in groups[name]}
         ranked = sorted(groups[name], key=harm.__getitem__)
         chosen = _take_back(chosen, name, ranked, measure, tolerance, tried) or chosen
-    return Selection(tried, chosen)
+    return Selection(tried, chosen if chosen.nodes else None)
 
 
 def _take_back(

@@ -37,7 +37,8 @@ def table(bundle: Bundle, network: Network, found: Calibrated, variant: Variant,
 
 def refusal(found: Calibrated, tolerance: Tolerance) -> RefusedError:
     """Why there is no INT8 variant, with the candidate that came closest."""
-    closest = min(found.selection.tried, key=lambda candidate: tolerance.excess(candidate.cost))
+    with_int8 = (candidate for candidate in found.selection.tried if candidate.nodes)
+    closest = min(with_int8, key=lambda candidate: tolerance.excess(candidate.cost))
     return RefusedError(
         f"no part of the network stays within {tolerance.flip_share:.2%} changed verdicts, {tolerance.swap_share:.2%} "
         f"swapped pairs, {tolerance.auroc:.2%} AUROC "

@@ -55,10 +55,24 @@ def test_harmless_nodes_of_a_group_that_was_left_out_come_back() -> None:
     assert found.chosen.label == "all but middle; 2 of 3 of middle"
 
 
-def test_nothing_is_chosen_where_every_group_is_harmful() -> None:
+def test_harmless_nodes_are_taken_where_every_group_has_a_harmful_one() -> None:
+    errors = dict.fromkeys(WORK, 1e-4) | {"s": 0.05, "m2": 0.05, "e1": 0.05}
+    found = choose(independent(errors))
+    assert found.chosen is not None
+    assert found.chosen.nodes == {"m1", "m3", "e2"}
+    assert frozenset() in [candidate.nodes for candidate in found.tried]
+
+
+def test_nothing_is_chosen_where_every_node_is_harmful() -> None:
     found = choose(independent(dict.fromkeys(WORK, 0.1)))
     assert found.chosen is None
-    assert len(found.tried) == len(GROUPS)
+    assert found.tried[len(GROUPS)].label == "none"
+
+
+def test_the_search_ends_where_half_precision_alone_costs_too_much() -> None:
+    found = choose(lambda nodes, label: cost(0.1))
+    assert found.chosen is None
+    assert len(found.tried) == len(GROUPS) + 1
 
 
 @given(errors=st.fixed_dictionaries({node: st.floats(0, 0.02) for node in WORK}))
@@ -66,7 +80,7 @@ def test_what_is_chosen_is_within_the_tolerance_and_was_measured(errors: dict[st
     measure = independent(errors)
     found = choose(measure)
     if found.chosen is None:
-        assert not any(TOLERANCE.allows(candidate.cost) for candidate in found.tried)
+        assert not any(TOLERANCE.allows(candidate.cost) for candidate in found.tried if candidate.nodes)
         return
     assert found.chosen in found.tried
     assert TOLERANCE.allows(found.chosen.cost)
