@@ -260,11 +260,12 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="products, cheap ones first")
-    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="ResNet-18's state dict")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="the backbone's state dict")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where runs are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=tuple(VARIANTS), default=list(VARIANTS), metavar="NAME")
     parser.add_argument("--epochs-scale", type=_scale, nargs="+", default=[], metavar="[DETECTOR=]X")
+    parser.add_argument("--backbone", metavar="NAME", help="for all, with --work and --out of its own; ResNet-18")
     parser.add_argument("--budget-minutes", type=float, default=float("inf"), metavar="N", help="then stop, to go on")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for training and figures")
     parser.add_argument("--frames", type=int, default=5, help="timed per network and round; 0: no sizes and times")
@@ -273,7 +274,8 @@ def main() -> None:
     arguments = parser.parse_args()
     kept = Kept(arguments.out, [data.name for data in arguments.data])
     scales = {"": 1.0, **dict(arguments.epochs_scale)}
-    plans = planned(arguments.only, arguments.data, arguments.seeds, scales)
+    more = [] if arguments.backbone is None else ["--backbone", arguments.backbone]
+    plans = planned(arguments.only, arguments.data, arguments.seeds, scales, more)
     deadline_s = time.monotonic() + 60 * arguments.budget_minutes
     bench = Bench(arguments.weights, arguments.work, arguments.device, deadline_s)
     if not arguments.table:

@@ -72,15 +72,27 @@ class Plan:
 
 
 def planned(
-    names: Sequence[str], products: Sequence[Path], seeds: Sequence[int], scales: Mapping[str, float]
+    names: Sequence[str],
+    products: Sequence[Path],
+    seeds: Sequence[int],
+    scales: Mapping[str, float],
+    more: Sequence[str] = (),
 ) -> list[Plan]:
-    """All cells in the order in which they are measured."""
+    """All cells in the order in which they are measured.
+
+    Args:
+        names: of VARIANTS.
+        products: directories.
+        seeds: of each.
+        scales: what part of its recipe's length a detector is trained for; under "" of those that are not named.
+        more: options of `train` for all.
+    """
     plans = []
     for seed in seeds:
         for name in (name for name in VARIANTS if name in names):
             variant = VARIANTS[name]
             epochs, options = variant.scaled(scales.get(variant.detector, scales[""]))
-            plans += [Plan(name, data, seed, epochs, tuple(options)) for data in products]
+            plans += [Plan(name, data, seed, epochs, (*options, *more)) for data in products]
     return plans
 
 

@@ -49,6 +49,8 @@ def test_first_seed_of_all_comes_first_and_cheap_detectors_before_dear_ones(dete
     assert by_name["stfpm"].epochs == by_name["stfpm+snc"].epochs == 10
     assert by_name["stfpm+snc"].options == ("--detector", "stfpm", "--epochs", "10", "--snc", "relation")
     assert by_name["efficientad"].options[-2:] == ("--teacher-steps", "100")
+    (other,) = detectors.planned(["stfpm"], [Path("a")], [0], {"": 0.1}, ["--backbone", "resnet50v2"])
+    assert other.options == (*by_name["stfpm"].options, "--backbone", "resnet50v2")
 
 
 def test_a_result_counts_for_the_same_training_only(detectors):
