@@ -265,13 +265,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=tuple(VARIANTS), default=list(VARIANTS), metavar="NAME")
     parser.add_argument("--epochs-scale", type=_scale, nargs="+", default=[], metavar="[DETECTOR=]X")
-    parser.add_argument("--backbone", metavar="NAME", help="for all, with --work and --out of its own; ResNet-18")
+    parser.add_argument("--backbone", metavar="NAME", help="for all; needs an --out of its own")
     parser.add_argument("--budget-minutes", type=float, default=float("inf"), metavar="N", help="then stop, to go on")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for training and figures")
     parser.add_argument("--frames", type=int, default=5, help="timed per network and round; 0: no sizes and times")
     parser.add_argument("--table", action="store_true", help="print and draw what is there, measure nothing")
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
+    if arguments.backbone is not None and arguments.out == RESULT:
+        parser.error(f"--backbone {arguments.backbone} would overwrite other results: give another --out, --work")
     kept = Kept(arguments.out, [data.name for data in arguments.data])
     scales = {"": 1.0, **dict(arguments.epochs_scale)}
     more = [] if arguments.backbone is None else ["--backbone", arguments.backbone]

@@ -53,6 +53,14 @@ def test_first_seed_of_all_comes_first_and_cheap_detectors_before_dear_ones(dete
     assert other.options == (*by_name["stfpm"].options, "--backbone", "resnet50v2")
 
 
+def test_another_backbone_does_not_overwrite_what_is_there(detectors, monkeypatch, capsys):
+    options = ["--data", "a", "--weights", "w", "--work", "x", "--backbone", "resnet50v2"]
+    monkeypatch.setattr(sys, "argv", ["detectors.py", *options])
+    with pytest.raises(SystemExit, match="2"):
+        detectors.main()
+    assert "give another --out" in capsys.readouterr().err
+
+
 def test_a_result_counts_for_the_same_training_only(detectors):
     (plan,) = detectors.planned(["tfanet"], [Path("a")], [0], {"": 0.1})
     (longer,) = detectors.planned(["tfanet"], [Path("a")], [0], {"": 0.2})
