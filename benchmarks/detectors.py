@@ -10,9 +10,9 @@ and nothing is chosen by them. Thresholds, ranges and layers of INT8 come from g
 weighed and timed is that of the first product with the first seed. Training times are the wall time of `train`, over
 all its starts.
 
-`--epochs-scale 0.2 efficientad=0.01` shortens every recipe to a fifth and EfficientAD's, with the steps that distil its
-teacher, to a hundredth. SNC and its base are trained for as long, and alike but with `+loss`. Prints Markdown tables,
-and draws accuracy over time per frame beside the results.
+`--epochs-scale 0.2 efficientad=0.01` shortens every recipe to a fifth and EfficientAD's to a hundredth; `--options
+efficientad="--teacher-steps 12"` passes options to `train`. SNC and its base are trained for as long, and alike but
+with `+loss`. Prints Markdown tables, and draws accuracy over time per frame beside the results.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import argparse
 import fcntl
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -247,13 +248,26 @@ def report(results: Mapping[str, Any], products: Sequence[str]) -> str:
     )
 
 
-def _scale(text: str) -> tuple[str, float]:
-    name, _, value = text.rpartition("=")
-    if name and name not in DETECTORS:
+def _of_detector(text: str) -> tuple[str, str]:
+    """`DETECTOR=X`; what is for all is under ""."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        return "", text
+    if name not in DETECTORS:
         raise argparse.ArgumentTypeError(f"there is no detector '{name}'")
+    return name, value
+
+
+def _scale(text: str) -> tuple[str, float]:
+    name, value = _of_detector(text)
     if (scale := float(value)) <= 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not above 0")
     return name, scale
+
+
+def _options(text: str) -> tuple[str, list[str]]:
+    name, value = _of_detector(text)
+    return name, shlex.split(value)
 
 
 def main() -> None:
@@ -265,6 +279,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=tuple(VARIANTS), default=list(VARIANTS), metavar="NAME")
     parser.add_argument("--epochs-scale", type=_scale, nargs="+", default=[], metavar="[DETECTOR=]X")
+    parser.add_argument("--options", type=_options, nargs="+", default=[], metavar="[DETECTOR=]TEXT", help="of `train`")
     parser.add_argument("--backbone", metavar="NAME", help="for all; needs an --out of its own")
     parser.add_argument("--budget-minutes", type=float, default=float("inf"), metavar="N", help="then stop, to go on")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="for training and figures")
@@ -276,7 +291,9 @@ def main() -> None:
         parser.error(f"--backbone {arguments.backbone} would overwrite other results: give another --out, --work")
     kept = Kept(arguments.out, [data.name for data in arguments.data])
     scales = {"": 1.0, **dict(arguments.epochs_scale)}
-    more = [] if arguments.backbone is None else ["--backbone", arguments.backbone]
+    more = dict(arguments.options)
+    if arguments.backbone is not None:
+        more[""] = ["--backbone", arguments.backbone, *more.get("", ())]
     plans = planned(arguments.only, arguments.data, arguments.seeds, scales, more)
     deadline_s = time.monotonic() + 60 * arguments.budget_minutes
     bench = Bench(arguments.weights, arguments.work, arguments.device, deadline_s)

@@ -11,9 +11,6 @@ from detectors_table import LOSS, SNC
 
 from training.settings import TrainSettings, starting_point
 
-# Counted in steps instead of epochs, and shortened with them.
-STEPS = ("teacher_steps",)
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -23,13 +20,10 @@ class Variant:
     options: tuple[str, ...] = ()
 
     def scaled(self, scale: float) -> tuple[int, list[str]]:
-        """Epochs of its recipe, and all options of `train`."""
+        """Epochs, a part of its recipe's, and all options of `train`."""
         settings = TrainSettings.model_validate(starting_point(self.detector, None, None))
         epochs = max(1, round(scale * settings.epochs))
-        steps = {name: value for name, value in settings.network if name in STEPS}
-        shorter = [(f"--{name.replace('_', '-')}", str(max(1, round(scale * value)))) for name, value in steps.items()]
-        options = [*self.options, *(text for option in shorter for text in option)]
-        return epochs, ["--detector", self.detector, "--epochs", str(epochs), *options]
+        return epochs, ["--detector", self.detector, "--epochs", str(epochs), *self.options]
 
 
 def _with_snc(base: str) -> dict[str, Variant]:
@@ -76,7 +70,7 @@ def planned(
     products: Sequence[Path],
     seeds: Sequence[int],
     scales: Mapping[str, float],
-    more: Sequence[str] = (),
+    more: Mapping[str, Sequence[str]],
 ) -> list[Plan]:
     """All cells in the order in which they are measured.
 
@@ -85,14 +79,15 @@ def planned(
         products: directories.
         seeds: of each.
         scales: what part of its recipe's length a detector is trained for; under "" of those that are not named.
-        more: options of `train` for all.
+        more: options of `train` for a detector, after those for all under "".
     """
     plans = []
     for seed in seeds:
         for name in (name for name in VARIANTS if name in names):
             variant = VARIANTS[name]
             epochs, options = variant.scaled(scales.get(variant.detector, scales[""]))
-            plans += [Plan(name, data, seed, epochs, (*options, *more)) for data in products]
+            options += [*more.get("", ()), *more.get(variant.detector, ())]
+            plans += [Plan(name, data, seed, epochs, tuple(options)) for data in products]
     return plans
 
 

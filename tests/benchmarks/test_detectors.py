@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -41,16 +42,16 @@ def cell(tables):
 
 def test_first_seed_of_all_comes_first_and_cheap_detectors_before_dear_ones(detectors):
     names = ["efficientad", "stfpm+snc", "stfpm"]
-    plans = detectors.planned(names, [Path("a"), Path("b")], [4, 5], {"": 0.1, "efficientad": 0.01})
+    more = {"": ["--backbone", "resnet50v2"], "efficientad": ["--teacher-steps", "12"]}
+    plans = detectors.planned(names, [Path("a"), Path("b")], [4, 5], {"": 0.1, "efficientad": 0.01}, more)
     order = [f"{name}/{product}/4" for name in reversed(names) for product in "ab"]
     assert [plan.key for plan in plans[:6]] == order
     assert [plan.seed for plan in plans] == [4] * 6 + [5] * 6
     by_name = {plan.variant: plan for plan in plans}
     assert by_name["stfpm"].epochs == by_name["stfpm+snc"].epochs == 10
-    assert by_name["stfpm+snc"].options == ("--detector", "stfpm", "--epochs", "10", "--snc", "relation")
-    assert by_name["efficientad"].options[-2:] == ("--teacher-steps", "100")
-    (other,) = detectors.planned(["stfpm"], [Path("a")], [0], {"": 0.1}, ["--backbone", "resnet50v2"])
-    assert other.options == (*by_name["stfpm"].options, "--backbone", "resnet50v2")
+    assert by_name["stfpm+snc"].options[:-2] == ("--detector", "stfpm", "--epochs", "10", "--snc", "relation")
+    assert by_name["stfpm+snc"].options[-2:] == ("--backbone", "resnet50v2")
+    assert by_name["efficientad"].options[-4:] == ("--backbone", "resnet50v2", "--teacher-steps", "12")
 
 
 def test_another_backbone_does_not_overwrite_what_is_there(detectors, monkeypatch, capsys):
@@ -61,9 +62,19 @@ def test_another_backbone_does_not_overwrite_what_is_there(detectors, monkeypatc
     assert "give another --out" in capsys.readouterr().err
 
 
+def test_options_are_of_one_detector_or_of_all(detectors):
+    assert detectors._options('efficientad=--teacher-steps 12 --snc "none"') == (
+        "efficientad",
+        ["--teacher-steps", "12", "--snc", "none"],
+    )
+    assert detectors._scale("0.5") == ("", 0.5)
+    with pytest.raises(argparse.ArgumentTypeError, match="no detector 'patchcore'"):
+        detectors._options("patchcore=--epochs 1")
+
+
 def test_a_result_counts_for_the_same_training_only(detectors):
-    (plan,) = detectors.planned(["tfanet"], [Path("a")], [0], {"": 0.1})
-    (longer,) = detectors.planned(["tfanet"], [Path("a")], [0], {"": 0.2})
+    (plan,) = detectors.planned(["tfanet"], [Path("a")], [0], {"": 0.1}, {})
+    (longer,) = detectors.planned(["tfanet"], [Path("a")], [0], {"": 0.2}, {})
     found = detectors.described(plan)
     assert detectors.is_measured(found, plan)
     assert not detectors.is_measured(found, longer)
@@ -96,7 +107,7 @@ def test_means_over_seeds_and_what_was_not_measured(tables, cell):
 
 
 def test_a_failure_is_told_and_a_refusal_is_not_a_figure(detectors):
-    (plan,) = detectors.planned(["tfanet"], [Path("a")], [0], {"": 0.1})
+    (plan,) = detectors.planned(["tfanet"], [Path("a")], [0], {"": 0.1}, {})
     ms = {"median": 3.0, "low": 2.0, "high": 4.0}
     fp32 = {"bytes": 9_100_000, "ms_per_frame": ms, "image_auroc": 0.9, "pixel_auroc": None, "aupro_30": 0.8}
     network = {"files": {"fp32": fp32}, "macs": 2.5e9, "images": 60}
