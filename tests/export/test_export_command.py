@@ -231,7 +231,7 @@ def test_a_variant_that_computes_something_else_is_refused(
     assert export(run_dir, "--out", older) == 3
     line = one_line(capfd)
     assert re.search(
-        r"fp16 differs from fp32: maps by [\d.]+% \(limit 2\.00%\), scores by .*nothing was exported", line
+        r"fp16 differs from fp32: maps by [\d.]+% \(limit 2\.00%\), scores by .*nothing was exported; report", line
     )
     assert contents(older.parent) == before
 
@@ -241,6 +241,10 @@ def test_the_limits_decide(export, converted, run_dir: Path, tmp_path: Path, mon
     monkeypatch.setattr(export_bundle, "LIMITS", MappingProxyType(strict))
     assert export(run_dir, "--out", tmp_path / "bundle") == 3
     assert re.search(r"fp32 differs from PyTorch: maps by 0\.00% \(limit 0\.00%\)", one_line(capfd))
+    of_verdicts = {"fp32": LIMITS["fp32"], "fp16": replace(LIMITS["fp16"], flip_share=-1.0)}
+    monkeypatch.setattr(export_bundle, "LIMITS", MappingProxyType(of_verdicts))
+    assert export(run_dir, "--out", tmp_path / "bundle") == 3
+    assert re.search(r"verdicts \(-\d+\): nothing was exported; the scores lie too close .* train for", one_line(capfd))
     assert list(tmp_path.iterdir()) == []
 
 
